@@ -1,0 +1,35 @@
+"""SynFlow for Keras: prune a model before training, without data.
+
+    import synflow_tf
+    masks = synflow_tf.prune(model, sparsity=0.99)
+    model.fit(...)
+
+See https://arxiv.org/abs/2006.05467 and README.md.
+"""
+
+from synflow_tf import datasets as datasets
+from synflow_tf import models as models
+from synflow_tf import schedules as schedules
+from synflow_tf import scorers as scorers
+from synflow_tf.callbacks import SynFlowPruning as SynFlowPruning
+from synflow_tf.linearize import register_rule as register_rule
+from synflow_tf.masks import Masks as Masks
+from synflow_tf.pruning import Scores as Scores
+from synflow_tf.pruning import compute_masks as compute_masks
+from synflow_tf.pruning import prune as prune
+from synflow_tf.pruning import score as score
+
+__all__ = [
+    "Masks",
+    "Scores",
+    "SynFlowPruning",
+    "compute_masks",
+    "datasets",
+    "models",
+    "prune",
+    "register_rule",
+    "schedules",
+    "score",
+    "scorers",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,49 @@
+"""The two Keras lines, Keras 3 and tf_keras, and what differs between them.
+
+Which line an object belongs to is read off its class, never off the
+environment, and `tf.keras` is never touched.
+"""
+
+import keras
+import tf_keras
+
+LINES = (keras, tf_keras)
+
+
+def line_of(model):
+    """Returns the Keras line of a model.
+
+    Args:
+        model: a model of Keras 3 (`keras`) or of Keras 2 (`tf_keras`).
+
+    Returns:
+        The module `keras` or the module `tf_keras`.
+
+    Raises:
+        TypeError: if `model` is not a model of either, or if Keras 3 does not
+            run on TensorFlow.
+    """
+    for line in LINES:
+        if isinstance(model, line.Model):
+            break
+    else:
+        raise TypeError(
+            "Argument `model` must be a `keras.Model` (Keras 3) or a "
+            "`tf_keras.Model` (Keras 2). "
+            f"Received: model={model!r} (of type {type(model)}). If this is a "
+            "layer, wrap it: `keras.Sequential([keras.Input(shape), layer])`."
+        )
+    if line is keras and keras.backend.backend() != "tensorflow":
+        raise TypeError(
+            "Argument `model` must run on TensorFlow. Received: a Keras 3 "
+            f"model on the backend {keras.backend.backend()!r}. Set "
+            "KERAS_BACKEND=tensorflow before Keras is imported."
+        )
+    return line
+
+
+def register_serializable(cls):
+    """Makes a class loadable by the `load_model` of both Keras lines."""
+    for line in LINES:
+        line.saving.register_keras_serializable(package="synflow_tf")(cls)
+    return cls

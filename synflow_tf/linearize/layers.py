@@ -1,0 +1,165 @@
+"""Linear rules of the Keras layers that have weights.
+
+Each computes its layer's own map with the tensors that `weights` gives for the
+variables. Biases, moving means and activations count in the authors' variant
+only (`weights.affine`).
+"""
+
+import tensorflow as tf
+
+from synflow_tf.linearize.registry import builtin
+
+
+def _finish(layer, weights, x):
+    """Adds bias and activation, where the variant has them."""
+    if not weights.affine:
+        return x
+    if getattr(layer, "use_bias", False):
+        x += weights[layer.bias]
+    return layer.activation(x)
+
+
+def _swapped(layer, x, to_last):
+    """Moves the channels of a channels-first layer last, or back."""
+    if getattr(layer, "data_format", None) != "channels_first":
+        return x
+    rank = x.shape.rank
+    spatial = list(range(2, rank)) if to_last else list(range(1, rank - 1))
+    order = [0, *spatial, 1] if to_last else [0, rank - 1, *spatial]
+    return tf.transpose(x, order)
+
+
+def _padding(layer, x):
+    """The padding that TensorFlow knows, and what causal needs in front."""
+    if layer.padding != "causal":
+        return x, layer.padding.upper()
+    size, step = layer.kernel_size[0], layer.dilation_rate[0]
+    return tf.pad(x, [[0, 0], [step * (size - 1), 0], [0, 0]]), "VALID"
+
+
+@builtin("Dense")
+def dense(layer, weights, x):
+    """The product x W."""
+    kernel = weights[layer.kernel]
+    if x.shape.rank == 2:
+        x = tf.matmul(x, kernel)
+    else:
+        x = tf.tensordot(x, kernel, [[-1], [0]])
+    return _finish(layer, weights, x)
+
+
+@builtin("EinsumDense")
+def einsum_dense(layer, weights, x):
+    """The layer's equation."""
+    x = tf.einsum(layer.equation, x, weights[layer.kernel])
+    return _finish(layer, weights, x)
+
+
+@builtin("Conv1D", "Conv2D", "Conv3D")
+def conv(layer, weights, x):
+    """Convolution of any rank, grouped or not."""
+    x, padding = _padding(layer, _swapped(layer, x, to_last=True))
+    kernel = weights[layer.kernel]
+    pieces = zip(
+        tf.split(x, layer.groups, axis=-1),
+        tf.split(kernel, layer.groups, axis=-1),
+        strict=True,
+    )
+    # TensorFlow has no gradient of a grouped convolution on the CPU.
+    pieces = [
+        tf.nn.convolution(
+            piece,
+            filters,
+            layer.strides,
+            padding,
+            dilations=layer.dilation_rate,
+        )
+        for piece, filters in pieces
+    ]
+    x = pieces[0] if len(pieces) == 1 else tf.concat(pieces, axis=-1)
+    x = _finish(layer, weights, x)
+    return _swapped(layer, x, to_last=False)
+
+
+@builtin("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+def conv_transpose(layer, weights, x):
+    """Transposed convolution of any rank."""
+    shape = tuple(layer.compute_output_shape(tuple(x.shape)))
+    if layer.data_format == "channels_first":
+        shape = (shape[0], *shape[2:], shape[1])
+    x = tf.nn.conv_transpose(
+        _swapped(layer, x, to_last=True),
+        weights[layer.kernel],
+        shape,
+        layer.strides,
+        layer.padding.upper(),
+        dilations=layer.dilation_rate,
+    )
+    x = _finish(layer, weights, x)
+    return _swapped(layer, x, to_last=False)
+
+
+def _depthwise(layer, x, kernel):
+    """Depthwise convolution, of rank 1 as one over a height of 1."""
+    x, padding = _padding(layer, x)
+    strides, dilations = tuple(layer.strides), tuple(layer.dilation_rate)
+    flat = x.shape.rank == 3
+    if flat:
+        x, kernel = x[:, None], kernel[None]
+        strides, dilations = strides * 2, (1, *dilations)
+    x = tf.nn.depthwise_conv2d(
+        x, kernel, (1, *strides, 1), padding, dilations=dilations
+    )
+    return x[:, 0] if flat else x
+
+
+@builtin("DepthwiseConv1D", "DepthwiseConv2D")
+def depthwise_conv(layer, weights, x):
+    """Every channel convolved by itself."""
+    kernel = getattr(layer, "depthwise_kernel", None)  # tf_keras
+    kernel = weights[layer.kernel if kernel is None else kernel]
+    x = _depthwise(layer, _swapped(layer, x, to_last=True), kernel)
+    x = _finish(layer, weights, x)
+    return _swapped(layer, x, to_last=False)
+
+
+@builtin("SeparableConv1D", "SeparableConv2D")
+def separable_conv(layer, weights, x):
+    """A depthwise convolution, then one of size 1."""
+    x = _swapped(layer, x, to_last=True)
+    x = _depthwise(layer, x, weights[layer.depthwise_kernel])
+    x = tf.nn.convolution(x, weights[layer.pointwise_kernel])
+    x = _finish(layer, weights, x)
+    return _swapped(layer, x, to_last=False)
+
+
+@builtin("BatchNormalization", "SyncBatchNormalization")
+def batch_normalization(layer, weights, x, mask=None):
+    """Scales by |gamma| / sqrt(moving_variance + epsilon)."""
+    del mask
+    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    axes = [axis % x.shape.rank for axis in axes]
+    shape = [n if i in axes else 1 for i, n in enumerate(x.shape)]
+
+    def along(tensor):
+        last = axes == [x.shape.rank - 1]
+        return tensor if last else tf.reshape(tensor, shape)
+
+    variance = weights[layer.moving_variance]
+    scale = tf.math.rsqrt(variance + layer.epsilon)
+    if layer.scale:
+        scale *= weights[layer.gamma]
+    if weights.affine:
+        x -= along(weights[layer.moving_mean])
+    x *= along(scale)
+    if weights.affine and layer.center:
+        x += along(weights[layer.beta])
+    return x
+
+
+@builtin("PReLU")
+def prelu(layer, weights, x):
+    """The identity; in the authors' variant x for x > 0, |alpha| x below."""
+    if not weights.affine:
+        return x
+    return tf.nn.relu(x) - weights[layer.alpha] * tf.nn.relu(-x)

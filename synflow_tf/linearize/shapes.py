@@ -1,0 +1,105 @@
+"""Linear rules of the Keras layers without weights."""
+
+import tensorflow as tf
+
+from synflow_tf.linearize.registry import builtin
+
+
+@builtin(
+    "Activation",
+    "ELU",
+    "LeakyReLU",
+    "ReLU",
+    "Softmax",
+    "ThresholdedReLU",
+)
+def activation(layer, weights, x, mask=None):
+    """The identity; in the authors' variant the activation itself."""
+    del mask
+    return layer.call(x) if weights.affine else x
+
+
+@builtin(
+    "ActivityRegularization",
+    "AlphaDropout",
+    "Dropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "Identity",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+)
+def identity(layer, weights, x, training=None):
+    """What the layer does at inference: nothing."""
+    del layer, weights, training
+    return x
+
+
+@builtin(
+    "Add",
+    "Average",
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "AveragePooling3D",
+    "Concatenate",
+    "Cropping1D",
+    "Cropping2D",
+    "Cropping3D",
+    "Flatten",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalAveragePooling3D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
+    "GlobalMaxPooling3D",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "MaxPooling3D",
+    "Permute",
+    "RepeatVector",
+    "Reshape",
+    "UpSampling1D",
+    "UpSampling3D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "ZeroPadding3D",
+)
+def itself(layer, weights, x):
+    """Layers that are linear and positive, or a maximum, already."""
+    del weights
+    return layer.call(x)
+
+
+@builtin("Subtract")
+def subtract(layer, weights, x):
+    """The sum: the magnitude of what comes from both sides."""
+    del layer
+    return x[0] - x[1] if weights.affine else x[0] + x[1]
+
+
+@builtin("UpSampling2D")
+def up_sampling_2d(layer, weights, x):
+    """Interpolation as one matrix for each axis, in the dtype of `x`.
+
+    TensorFlow resizes in float32 only, which ends at 1e38. What it does to a
+    line of pixels is a matrix with entries in [0, 1] (up to the ringing of
+    the cubic and Lanczos kernels, whose magnitude is taken).
+    """
+    if layer.interpolation == "nearest":
+        return layer.call(x)
+    first = layer.data_format == "channels_first"
+    height, width = x.shape[2:4] if first else x.shape[1:3]
+    rows = _interpolation(height, layer.size[0], layer.interpolation, x.dtype)
+    columns = _interpolation(width, layer.size[1], layer.interpolation, x.dtype)
+    if not weights.affine:
+        rows, columns = tf.abs(rows), tf.abs(columns)
+    equation = "nchw,hp,wq->ncpq" if first else "nhwc,hp,wq->npqc"
+    return tf.einsum(equation, x, rows, columns)
+
+
+def _interpolation(size, factor, method, dtype):
+    """The matrix, (size, size * factor), that resizes a line of pixels."""
+    lines = tf.eye(size)[:, :, None, None]
+    lines = tf.image.resize(lines, (size * factor, 1), method)
+    return tf.cast(lines[:, :, 0, 0], dtype)

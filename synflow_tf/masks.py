@@ -1,0 +1,302 @@
+"""Which weights are kept: a validated mapping from weight path to 0 and 1."""
+
+import collections.abc
+import json
+import typing
+import zipfile
+
+import numpy as np
+
+from synflow_tf import enforcement
+from synflow_tf import variables
+
+_FORMAT = "synflow_tf masks 1"
+
+
+class Round(typing.NamedTuple):
+    """What one round of iterative pruning did.
+
+    Attributes:
+        density: float in (0, 1], the fraction asked to be kept after it.
+        kept: int, the number of weights kept after it.
+        log10_flow: float, log10 of the flow R that it scored with, before its
+            removals; -inf for no flow, nan if the criterion knows none.
+    """
+
+    density: float
+    kept: int
+    log10_flow: float
+
+
+class Masks(collections.abc.Mapping):
+    """Masks of a model's prunable weights, by path.
+
+    A mapping from weight path to a read-only bool array of the weight's shape:
+    True is kept, False is removed. In the order of `model.weights`.
+
+    Args:
+        masks: mapping of str to array of bool, or of the numbers 0 and 1.
+        history: iterable of `Round`, how they came about.
+        log10_flow: float, log10 of the flow R of the masked model.
+
+    Attributes:
+        history: tuple of `Round`.
+        log10_flow: float; -inf for no flow, nan if not known.
+
+    Raises:
+        ValueError: if there is no mask, or one has values other than 0 and 1.
+
+    >>> masks = synflow_tf.Masks({"dense/kernel": [[1, 0], [0, 0]]})
+    >>> masks.sparsity, masks.density, masks.compression
+    (0.75, 0.25, 4.0)
+    """
+
+    def __init__(self, masks, history=(), log10_flow=float("nan")):
+        if not isinstance(masks, collections.abc.Mapping) or not masks:
+            raise ValueError(
+                "Argument `masks` must be a mapping of weight path to mask, "
+                f"with at least one mask. Received: masks={masks!r}"
+            )
+        self._masks = {
+            path: _validated(path, mask) for path, mask in masks.items()
+        }
+        self.history = tuple(Round(*entry) for entry in history)
+        self.log10_flow = float(log10_flow)
+
+    def __getitem__(self, path):
+        return self._masks[path]
+
+    def __iter__(self):
+        return iter(self._masks)
+
+    def __len__(self):
+        return len(self._masks)
+
+    def __eq__(self, other):
+        if not isinstance(other, Masks):
+            return NotImplemented
+        return list(self) == list(other) and all(
+            np.array_equal(self[path], other[path]) for path in self
+        )
+
+    __hash__ = None
+
+    @property
+    def size(self):
+        """int, the number of prunable weights."""
+        return sum(mask.size for mask in self.values())
+
+    @property
+    def kept(self):
+        """int, the number of weights kept."""
+        return sum(int(np.count_nonzero(mask)) for mask in self.values())
+
+    @property
+    def density(self):
+        """float, the fraction kept."""
+        return self.kept / self.size
+
+    @property
+    def sparsity(self):
+        """float, the fraction removed."""
+        return (self.size - self.kept) / self.size
+
+    @property
+    def compression(self):
+        """float, prunable weights over kept weights; inf if none is kept."""
+        return self.size / self.kept if self.kept else float("inf")
+
+    def apply(self, model):
+        """Sets the removed weights of a model to 0, once.
+
+        Args:
+            model: a built model of either Keras line, with a weight of the
+                same path and shape for each mask.
+
+        Returns:
+            `model`.
+
+        Raises:
+            ValueError: if the masks are not of this model; it is unchanged.
+        """
+        for variable, mask in self._pairs(model):
+            enforcement.zero(variable, mask)
+        return model
+
+    def enforce(self, model):
+        """Sets the removed weights to 0 and keeps them 0 during training.
+
+        Every optimizer update is followed by the mask, inside the training
+        step, by a constraint on the variable; a constraint that is there
+        already is applied first. Saved files do not contain it: enforce again
+        after loading.
+
+        Args:
+            model: see `apply`; compiled or not, trained before or not. If it
+                is trained as part of another model that has been trained
+                before, compile that one again.
+
+        Returns:
+            `model`.
+
+        Raises:
+            ValueError: if the masks are not of this model; it is unchanged.
+        """
+        for variable, mask in self._pairs(model):
+            enforcement.enforce(variable, mask)
+        variables.forget_train_function(model)
+        return model
+
+    def release(self, model):
+        """Ends `enforce`: gives the weights their own constraints back.
+
+        The removed weights are 0 until training changes them.
+
+        Args:
+            model: see `apply`.
+
+        Returns:
+            `model`.
+
+        Raises:
+            ValueError: if the masks are not of this model; it is unchanged.
+        """
+        for variable, _ in self._pairs(model):
+            enforcement.release(variable)
+        variables.forget_train_function(model)
+        return model
+
+    def _pairs(self, model):
+        weights = {w.path: w for w in variables.weights(model)}
+        for path, mask in self.items():
+            if path not in weights:
+                raise ValueError(
+                    "Argument `model` must be the model that the masks are "
+                    f"of. Received: model={model.name!r}, which has no weight "
+                    f"{path!r}. It has {', '.join(map(repr, weights))}."
+                )
+            if weights[path].shape != mask.shape:
+                raise ValueError(
+                    "Argument `model` must be the model that the masks are "
+                    f"of. Received: model={model.name!r}, whose weight "
+                    f"{path!r} has shape {weights[path].shape}; its mask has "
+                    f"{mask.shape}."
+                )
+        return [(weights[path].variable, mask) for path, mask in self.items()]
+
+    @classmethod
+    def from_model(cls, model, prunable=None):
+        """Reads masks back from the zeros of a pruned model.
+
+        Args:
+            model: a built model of either Keras line.
+            prunable: which weights; see `prune`.
+
+        Returns:
+            `Masks`, False exactly where a weight is 0.
+
+        Raises:
+            ValueError: if no weight is selected.
+        """
+        selected = variables.prunable_weights(model, prunable)
+        return cls(
+            {w.path: variables.value(w.variable).numpy() != 0 for w in selected}
+        )
+
+    def save(self, path):
+        """Writes the masks, one bit for each weight, and their history.
+
+        Args:
+            path: str or `os.PathLike`, the file; a NumPy npz archive without
+                pickled objects, under exactly this name.
+        """
+        meta = {
+            "format": _FORMAT,
+            "shapes": {name: mask.shape for name, mask in self.items()},
+            "history": self.history,
+            "log10_flow": self.log10_flow,
+        }
+        flat = np.concatenate([mask.ravel() for mask in self.values()])
+        with open(path, "wb") as file:
+            np.savez_compressed(
+                file, meta=np.array(json.dumps(meta)), bits=np.packbits(flat)
+            )
+
+    @classmethod
+    def load(cls, path):
+        """Reads what `save` wrote.
+
+        Args:
+            path: str or `os.PathLike`, the file.
+
+        Returns:
+            `Masks`.
+
+        Raises:
+            ValueError: if the file is not one of masks, or is truncated.
+            OSError: if it cannot be read.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                meta = json.loads(str(data["meta"]))
+                bits = np.unpackbits(data["bits"])
+            if meta["format"] != _FORMAT:
+                raise ValueError(f"format {meta['format']!r}")
+            masks = {}
+            start = 0
+            for name, shape in meta["shapes"].items():
+                size = int(np.prod(shape))
+                masks[name] = bits[start : start + size].reshape(shape)
+                start += size
+            return cls(masks, meta["history"], meta["log10_flow"])
+        except (
+            EOFError,
+            KeyError,
+            TypeError,
+            ValueError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise ValueError(
+                "Argument `path` must be a file that `Masks.save` wrote. "
+                f"Received: path={str(path)!r}, which is damaged or something "
+                f"else ({error}). Compute the masks again, or read them from "
+                "the zeros of the pruned model with `Masks.from_model(model)`."
+            ) from error
+
+    def __repr__(self):
+        return (
+            f"<Masks of {len(self)} weights: {self.kept:,} of {self.size:,} "
+            f"kept, sparsity {self.sparsity:.6g}>"
+        )
+
+    def __str__(self):
+        """A table with a line for each weight and one for all."""
+        rows = [
+            (path, str(mask.shape), np.count_nonzero(mask), mask.size)
+            for path, mask in self.items()
+        ]
+        rows.append(("all", "", self.kept, self.size))
+        paths = max(len("weight"), *(len(row[0]) for row in rows))
+        shapes = max(len("shape"), *(len(row[1]) for row in rows))
+        head = f"{'weight':{paths}}  {'shape':{shapes}}"
+        lines = [f"{head} {'kept':>12} {'of':>12} {'density':>9}"]
+        for path, shape, kept, size in rows:
+            lines.append(
+                f"{path:{paths}}  {shape:{shapes}} {kept:12,} {size:12,} "
+                f"{kept / size:9.3%}"
+            )
+        lines.insert(-1, "-" * len(lines[0]))
+        return "\n".join(lines)
+
+
+def _validated(path, mask):
+    array = np.asarray(mask)
+    if array.dtype != bool:
+        if not np.isin(array, (0, 1)).all():
+            raise ValueError(
+                "Argument `masks` must have the values 0 (removed) and 1 "
+                f"(kept) only. Received: other values in the mask of {path!r}"
+            )
+    array = array.astype(bool)
+    array.flags.writeable = False
+    return array

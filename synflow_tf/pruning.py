@@ -1,0 +1,397 @@
+"""Iterative pruning: score, rank, mask, round after round.
+
+    for t in 1 ... n:  remove the lowest scores until density(t) is left
+
+Algorithm 1 of Tanaka et al. 2020, for any criterion.
+"""
+
+import collections.abc
+import math
+import sys
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from synflow_tf import _validation
+from synflow_tf import graph as graph_lib
+from synflow_tf import linearize
+from synflow_tf import masks as masks_lib
+from synflow_tf import ranking
+from synflow_tf import schedules
+from synflow_tf import scorers
+from synflow_tf import variables
+
+_SCOPES = ("global", "local")
+
+
+def prune(
+    model,
+    sparsity=None,
+    *,
+    compression=None,
+    schedule=None,
+    rounds=100,
+    scorer=None,
+    scope="global",
+    prunable=None,
+    input_shape=None,
+    progress=True,
+):
+    """Prunes a model, before training and without data.
+
+    The removed weights are set to 0 and stay 0 when the model is trained.
+    Biases and normalization parameters are not pruned.
+
+    Args:
+        model: a built model of Keras 3 or tf_keras; changed in place.
+        sparsity: number in [0, 1), the fraction of the prunable weights to
+            remove. Exactly one of this, `compression` and `schedule`.
+        compression: number >= 1, prunable weights over kept weights: 100 is
+            sparsity 0.99.
+        schedule: a schedule of `synflow_tf.schedules` or of tfmot; round t is
+            its step t. By default exponential, from 0 to `sparsity`.
+        rounds: int >= 1. Default 100, as in the paper (section 6): one-shot
+            pruning (1) collapses layers at high compression.
+        scorer: what each weight is worth; by default `scorers.SynFlow()`.
+        scope: "global", one ranking over all prunable weights, as in the
+            paper, or "local", one for each weight tensor.
+        prunable: which weights. None takes the kernels of all layers. A str
+            takes the weight of that path, or the kernels of the layer (or
+            nested model) of that path, or of all layers whose path it matches
+            as a regular expression; a compiled pattern likewise; a layer class
+            takes the kernels, or embeddings, of all layers of that class. A
+            list of those takes what any of them takes. A function `(layer,
+            weight) -> bool` is asked about every weight, and decides alone.
+        input_shape: the shape of the input without the batch dimension, where
+            the model leaves a size open (for several inputs a list). Scores
+            are those for this size.
+        progress: bool, whether to show a bar over rounds if the output is a
+            terminal.
+
+    Returns:
+        `Masks`.
+
+    Raises:
+        TypeError: if `model` is not a Keras model, or mixes the lines.
+        ValueError: if an argument is out of its range, the model is not built,
+            nothing is prunable, a layer has no linear rule, a weight is not
+            finite, or the flow exceeds the range of the scorer's dtype. The
+            model is then as it was.
+
+    Warns:
+        UserWarning: if the pruned model has collapsed: no path is left from
+            its inputs to its outputs.
+
+    >>> import keras
+    >>> model = synflow_tf.models.fc(input_shape=(8, 8, 1))
+    >>> masks = synflow_tf.prune(model, compression=10)
+    >>> masks.kept, masks.size
+    (4740, 47400)
+    """
+    masks = compute_masks(
+        model,
+        sparsity,
+        compression=compression,
+        schedule=schedule,
+        rounds=rounds,
+        scorer=scorer,
+        scope=scope,
+        prunable=prunable,
+        input_shape=input_shape,
+        progress=progress,
+    )
+    masks.enforce(model)
+    return masks
+
+
+def compute_masks(
+    model,
+    sparsity=None,
+    *,
+    compression=None,
+    schedule=None,
+    rounds=100,
+    scorer=None,
+    scope="global",
+    prunable=None,
+    input_shape=None,
+    progress=True,
+):
+    """Computes what `prune` would remove, and leaves the model as it is.
+
+    Args:
+        model: see `prune`, like all other arguments.
+        sparsity: number in [0, 1).
+        compression: number >= 1.
+        schedule: a schedule.
+        rounds: int >= 1.
+        scorer: a `scorers.Scorer`.
+        scope: "global" or "local".
+        prunable: which weights.
+        input_shape: the size of the input.
+        progress: bool.
+
+    Returns:
+        `Masks`, with the `history` of the rounds.
+
+    Raises:
+        TypeError: see `prune`.
+        ValueError: see `prune`.
+
+    >>> model = synflow_tf.models.fc(input_shape=(8, 8, 1))
+    >>> synflow_tf.compute_masks(model, sparsity=0.5, rounds=5)
+    <Masks of 6 weights: 23,700 of 47,400 kept, sparsity 0.5>
+    """
+    rounds = _validation.integer("rounds", rounds, 1)
+    _validation.choice("scope", scope, _SCOPES)
+    densities = _densities(sparsity, compression, schedule, rounds)
+    problem = _Problem(model, scorer, prunable, input_shape)
+    groups = problem.sizes if scope == "local" else [sum(problem.sizes)]
+    step = tf.function(
+        lambda *args: _round(problem, groups, *args), autograph=False
+    )
+
+    weights = problem.start()
+    with tf.device(weights.device):
+        alive = tf.ones_like(weights, tf.bool)
+        removed = np.zeros(len(groups), np.int64)
+        history = []
+        bar = _Bar(len(densities), progress, problem.graph.line)
+        for density in densities:
+            if density is not None:
+                target = [ranking.count_removed(density, n) for n in groups]
+                more = tf.constant(target - removed, tf.int64)
+                weights, alive, flow = step(weights, alive, more)
+                removed = np.array(target)
+                flow = problem.checked(flow)
+                kept = sum(groups) - int(removed.sum())
+                history.append(masks_lib.Round(float(density), kept, flow))
+            bar.advance()
+        _, _, flow = step(weights, alive, tf.zeros_like(more))
+    masks = masks_lib.Masks(
+        problem.named(alive), history, problem.checked(flow)
+    )
+    _warn_of_collapse(masks)
+    return masks
+
+
+def score(model, *, scorer=None, masks=None, prunable=None, input_shape=None):
+    """Scores the prunable weights of a model once.
+
+    The sum of all scores, and the flow, are also used as a proxy for the
+    quality of an architecture (Abdelfattah et al. 2021).
+
+    Args:
+        model: a built model of Keras 3 or tf_keras; it is not changed.
+        scorer: what each weight is worth; by default `scorers.SynFlow()`.
+        masks: `Masks` of weights taken as removed, or None.
+        prunable: which weights; see `prune`.
+        input_shape: the size of the input; see `prune`.
+
+    Returns:
+        `Scores`.
+
+    Raises:
+        TypeError: see `prune`.
+        ValueError: see `prune`; and if `masks` are not of this model.
+
+    >>> model = synflow_tf.models.fc(input_shape=(8, 8, 1))
+    >>> scores = synflow_tf.score(model)
+    >>> scores["fc6/kernel"].shape
+    (100, 10)
+    """
+    problem = _Problem(model, scorer, prunable, input_shape)
+    weights = problem.start(masks)
+    step = tf.function(problem.scores, autograph=False)
+    with tf.device(weights.device):
+        flat, flow = step(weights)
+    return Scores(
+        problem.named(tf.cast(flat, tf.float64)), problem.checked(flow)
+    )
+
+
+class Scores(collections.abc.Mapping):
+    """Scores of a model's prunable weights, by path.
+
+    A mapping from weight path to a float64 array >= 0 of the weight's shape,
+    in the order of `model.weights`.
+
+    Args:
+        scores: dict of str to array.
+        log10_flow: float, log10 of the flow R; -inf if no path carries flow.
+
+    Attributes:
+        log10_flow: float.
+    """
+
+    def __init__(self, scores, log10_flow):
+        self._scores = dict(scores)
+        self.log10_flow = log10_flow
+
+    def __getitem__(self, path):
+        return self._scores[path]
+
+    def __iter__(self):
+        return iter(self._scores)
+
+    def __len__(self):
+        return len(self._scores)
+
+    def __repr__(self):
+        return (
+            f"<Scores of {len(self)} weights, log10 of the flow "
+            f"{self.log10_flow:.6g}>"
+        )
+
+
+class _Problem:
+    """A model's prunable weights as one vector, and how they are scored."""
+
+    def __init__(self, model, scorer, prunable, input_shape):
+        self.scorer = scorers.SynFlow() if scorer is None else scorer
+        if not isinstance(self.scorer, scorers.Scorer):
+            raise TypeError(
+                "Argument `scorer` must be a `synflow_tf.scorers.Scorer`, such "
+                f"as `scorers.SynFlow()`. Received: scorer={scorer!r}"
+            )
+        self.graph = graph_lib.read(model)
+        self.weights = variables.prunable_weights(model, prunable)
+        self.sizes = [weight.size for weight in self.weights]
+        self.dtype = tf.as_dtype(self.scorer.dtype)
+        self.inputs = linearize.ones(self.graph, input_shape, self.dtype)
+        for weight in variables.weights(model):
+            value = variables.value(weight.variable)
+            if value.dtype.is_floating and not tf.reduce_all(
+                tf.math.is_finite(value)
+            ):
+                raise ValueError(
+                    "Argument `model` must have finite weights. Received: "
+                    f"model={model.name!r}, whose weight {weight.path!r} has "
+                    "an entry that is NaN or infinite. Initialize the model "
+                    "again, or load weights from before it diverged."
+                )
+
+    def start(self, masks=None):
+        """The prepared weights, tensor of shape (n,), 0 where masked."""
+        pieces = []
+        for weight in self.weights:
+            value = tf.cast(variables.value(weight.variable), self.dtype)
+            if masks is not None and weight.path in masks:
+                value = tf.where(masks[weight.path], value, 0)
+            pieces.append(tf.reshape(self.scorer.prepare(value), [-1]))
+        return tf.concat(pieces, axis=0)
+
+    def split(self, flat):
+        """The pieces of a vector, each of its weight's shape."""
+        pieces = tf.split(flat, self.sizes)
+        return [
+            tf.reshape(p, w.shape)
+            for p, w in zip(pieces, self.weights, strict=True)
+        ]
+
+    def scores(self, flat):
+        """Scores for weights, both of shape (n,), and log10 of the flow."""
+        scores, flow = self.scorer.score(
+            self.graph,
+            [weight.variable for weight in self.weights],
+            self.split(flat),
+            self.inputs,
+        )
+        self.has_flow = flow is not None
+        if not self.has_flow:
+            flow = tf.constant(math.nan, tf.float64)
+        return tf.concat([tf.reshape(s, [-1]) for s in scores], axis=0), flow
+
+    def named(self, flat):
+        """The pieces of a vector as a dict of arrays by weight path."""
+        pieces = self.split(flat)
+        return {
+            w.path: p.numpy() for w, p in zip(self.weights, pieces, strict=True)
+        }
+
+    def checked(self, flow):
+        """log10 of the flow as a float, if it did not overflow."""
+        flow = float(flow)
+        if self.has_flow and (math.isnan(flow) or flow == math.inf):
+            raise ValueError(
+                f"The flow of model {self.graph.model.name!r} exceeds the "
+                f"range of {self.scorer.dtype}, so its scores mean nothing. "
+                "Use `scorer=synflow_tf.scorers.SynFlow(dtype='float64')`; if "
+                "that is not enough, leave layers out with `prunable=`."
+            )
+        return flow
+
+
+def _round(problem, groups, weights, alive, more):
+    """One round: score, rank, mask; all on the device, without Python.
+
+    Args:
+        problem: `_Problem`.
+        groups: list of int, the sizes of the parts that are ranked apart.
+        weights: tensor of shape (n,), prepared weights, 0 where removed.
+        alive: bool tensor of shape (n,).
+        more: int64 tensor, how many to remove in each of `groups`.
+
+    Returns:
+        The new weights and alive, and log10 of the flow before the removals.
+    """
+    scores, flow = problem.scores(weights)
+    kept = [
+        ranking.lowest(part, part_alive, count)
+        for part, part_alive, count in zip(
+            tf.split(scores, groups),
+            tf.split(alive, groups),
+            tf.unstack(more, len(groups)),
+            strict=True,
+        )
+    ]
+    alive = tf.concat(kept, axis=0)
+    return tf.where(alive, weights, tf.zeros((), weights.dtype)), alive, flow
+
+
+def _densities(sparsity, compression, schedule, rounds):
+    """The density after each round; see `schedules.densities`."""
+    given = {
+        "sparsity": sparsity,
+        "compression": compression,
+        "schedule": schedule,
+    }
+    if sum(value is not None for value in given.values()) != 1:
+        received = ", ".join(f"{k}={v!r}" for k, v in given.items())
+        raise ValueError(
+            "Exactly one of the arguments `sparsity`, `compression` and "
+            f"`schedule` must be given. Received: {received}"
+        )
+    if schedule is None:
+        density = _validation.density(sparsity, compression)
+        schedule = schedules.ExponentialSparsity(1 - density, 0, rounds, 1)
+    return schedules.densities(schedule, rounds)
+
+
+def _warn_of_collapse(masks):
+    """Says so if no path is left through the masked model."""
+    if masks.log10_flow != -math.inf:
+        return
+    empty = [path for path, mask in masks.items() if not mask.any()]
+    warnings.warn(
+        "Layer collapse: at this sparsity no path is left from the model's "
+        f"inputs to its outputs ({masks!r}; without any weight: "
+        f"{', '.join(empty) or 'none'}). It cannot learn. Use more `rounds` "
+        "(the paper's 100) or a lower sparsity.",
+        stacklevel=3,
+    )
+
+
+class _Bar:
+    """A progress bar over rounds, on a terminal."""
+
+    def __init__(self, rounds, wanted, line):
+        self._bar = None
+        if wanted and sys.stdout.isatty():
+            self._bar = line.utils.Progbar(rounds, unit_name="round")
+
+    def advance(self):
+        """One round is done."""
+        if self._bar is not None:
+            self._bar.add(1)

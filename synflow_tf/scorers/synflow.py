@@ -1,0 +1,69 @@
+r"""Synaptic flow: theta * dR/dtheta of the linearized model.
+
+    S(theta) = dR/dtheta * theta                  (Tanaka et al. 2020, eq. 1)
+    R = 1^T ( prod_l |theta^[l]| ) 1              (eq. 2)
+
+Reference implementation: `Pruners/pruners.py` of ganguli-lab/Synaptic-Flow.
+"""
+
+import math
+
+import tensorflow as tf
+
+from synflow_tf import _validation
+from synflow_tf import linearize
+from synflow_tf.scorers import base
+
+_VARIANTS = ("homogeneous", "authors")
+_DTYPES = ("float64", "float32")
+
+
+class SynFlow(base.Scorer):
+    """Synaptic saliency of the linearized model, needing no data.
+
+    Args:
+        variant: "homogeneous" drops everything that is not a positive linear
+            map: biases, moving means and activations. The flow is then
+            conserved (paper, theorem 1) also in trained models and in those
+            with activations that saturate; hence the default. "authors"
+            computes what the reference implementation does: the model as it
+            is, with the absolute value of every entry of its state. For a
+            freshly initialized ReLU network without biases they agree.
+        dtype: "float64", because near ties decide over 100 rounds: in float32
+            up to 16 % of the kept weights of a ResNet-20 differ. "float32" is
+            about twice as fast and ends where the flow passes 1e38.
+
+    Raises:
+        ValueError: if an argument is none of those.
+
+    >>> synflow_tf.scorers.SynFlow(dtype="float32").variant
+    'homogeneous'
+    """
+
+    def __init__(self, variant="homogeneous", dtype="float64"):
+        self.variant = _validation.choice("variant", variant, _VARIANTS)
+        self.dtype = _validation.choice("dtype", dtype, _DTYPES)
+
+    def prepare(self, weight):
+        """The absolute value: all that a linearized weight is."""
+        return tf.abs(weight)
+
+    def score(self, graph, variables, weights, inputs):
+        """Scores the prunable weights; see `Scorer.score`."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            linear = linearize.LinearWeights(
+                zip(map(id, variables), weights, strict=True),
+                weights[0].dtype,
+                affine=self.variant == "authors",
+            )
+            outputs = linearize.run(graph, linear, inputs)
+            flow = tf.add_n([tf.reduce_sum(output) for output in outputs])
+        gradients = tape.gradient(
+            flow, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        scores = [
+            tf.abs(w * g) for w, g in zip(weights, gradients, strict=True)
+        ]
+        log10 = tf.math.log(tf.cast(flow, tf.float64)) / math.log(10.0)
+        return scores, log10
