@@ -2,6 +2,7 @@
 
 from synflow_tf import masks as masks_lib
 from synflow_tf import pruning
+from synflow_tf import ranking
 
 
 class _Callback:
@@ -53,45 +54,78 @@ class _Callback:
 class SynFlowPruning(_Callback):
     """Prunes the model before its first training step, and keeps it pruned.
 
-    Takes the arguments of `synflow_tf.prune`, or masks. The model is pruned
-    when the first epoch begins, so that weights which another callback
-    restores (`BackupAndRestore`) are there; weights that are already as sparse
-    as asked for keep their zeros, so a run that continues keeps its masks.
+    The model is pruned when the first epoch begins, so that weights which
+    another callback restores (`BackupAndRestore`) are there already. A model
+    that is exactly as sparse as asked for keeps its masks, so a run that goes
+    on, or a second `fit` with the same callback, does not prune again.
 
     Args:
-        sparsity: number in [0, 1); see `prune`.
-        masks: `Masks` to use instead of computing some; no other argument may
-            be given then.
-        **kwargs: the other arguments of `prune`.
+        sparsity: number in [0, 1), the fraction of the prunable weights to
+            remove. Exactly one of this, `compression`, `schedule` and `masks`.
+        masks: `Masks` to use instead of computing some.
+        compression: number >= 1; see `prune`, also for all that follow.
+        schedule: a schedule over rounds.
+        rounds: int >= 1.
+        scorer: a `scorers.Scorer`.
+        scope: "global" or "local".
+        prunable: which weights.
+        input_shape: the size of the input.
+        progress: bool.
 
     Attributes:
         masks: `Masks`, once training has begun; before that what was given.
 
     Raises:
-        ValueError: if an argument is out of its range; at construction.
-        TypeError: if an argument is not one of `prune`.
+        TypeError: if `masks` are not `Masks`.
+        ValueError: if an argument is out of its range.
 
     >>> callback = synflow_tf.SynFlowPruning(sparsity=0.9, rounds=10)
     >>> callback.masks is None
     True
     """
 
-    def __init__(self, sparsity=None, *, masks=None, **kwargs):
+    def __init__(
+        self,
+        sparsity=None,
+        *,
+        masks=None,
+        compression=None,
+        schedule=None,
+        rounds=100,
+        scorer=None,
+        scope="global",
+        prunable=None,
+        input_shape=None,
+        progress=True,
+    ):
+        amount = {
+            "sparsity": sparsity,
+            "compression": compression,
+            "schedule": schedule,
+        }
         if masks is None:
-            pruning.check_arguments(sparsity, **kwargs)
+            densities = pruning.round_densities(**amount, rounds=rounds)
+            self._final = [d for d in densities if d is not None][-1]
         elif not isinstance(masks, masks_lib.Masks):
             raise TypeError(
                 "Argument `masks` must be a `synflow_tf.Masks`. "
                 f"Received: masks={masks!r}"
             )
-        elif sparsity is not None or kwargs:
+        elif any(value is not None for value in amount.values()):
             raise ValueError(
-                "Argument `masks` must be given alone, without the arguments "
-                f"of `prune`. Received: sparsity={sparsity!r}, {kwargs!r}"
+                "Argument `masks` must be given alone: it says already what "
+                f"is removed. Received: masks={masks!r} and {amount!r}"
             )
-        self.masks = masks
-        self._given = masks
-        self._arguments = {"sparsity": sparsity, **kwargs}
+        self.masks = self._given = masks
+        self._arguments = {
+            **amount,
+            "rounds": rounds,
+            "scorer": scorer,
+            "scope": scope,
+            "prunable": prunable,
+            "input_shape": input_shape,
+            "progress": progress,
+        }
         self._pruned = False
 
     def on_train_begin(self, logs=None):
@@ -112,8 +146,15 @@ class SynFlowPruning(_Callback):
             self.masks.apply(self.model)
 
     def _present(self):
-        """The masks that the model has already, if as sparse as asked for."""
-        ...
+        """The masks that the model has, if it is as sparse as asked for."""
+        masks = masks_lib.Masks.from_model(
+            self.model, self._arguments["prunable"]
+        )
+        sizes = [mask.size for mask in masks.values()]
+        if self._arguments["scope"] == "global":
+            sizes = [sum(sizes)]
+        wanted = sum(ranking.count_removed(self._final, n) for n in sizes)
+        return masks if masks.size - masks.kept == wanted else None
 
     def _computed(self):
         return pruning.compute_masks(self.model, **self._arguments)

@@ -6,6 +6,7 @@ Algorithm 1 of Tanaka et al. 2020, for any criterion.
 """
 
 import collections.abc
+import itertools
 import math
 import sys
 import warnings
@@ -143,9 +144,8 @@ def compute_masks(
     >>> synflow_tf.compute_masks(model, sparsity=0.5, rounds=5)
     <Masks of 6 weights: 23,700 of 47,400 kept, sparsity 0.5>
     """
-    rounds = _validation.integer("rounds", rounds, 1)
     _validation.choice("scope", scope, _SCOPES)
-    densities = _densities(sparsity, compression, schedule, rounds)
+    densities = round_densities(sparsity, compression, schedule, rounds)
     problem = _Problem(model, scorer, prunable, input_shape)
     groups = problem.sizes if scope == "local" else [sum(problem.sizes)]
     step = tf.function(
@@ -258,6 +258,7 @@ class _Problem:
         self.graph = graph_lib.read(model)
         self.weights = variables.prunable_weights(model, prunable)
         self.sizes = [weight.size for weight in self.weights]
+        self.starts = [0, *itertools.accumulate(self.sizes[:-1])]
         self.dtype = tf.as_dtype(self.scorer.dtype)
         self.inputs = linearize.ones(self.graph, input_shape, self.dtype)
         for weight in variables.weights(model):
@@ -284,10 +285,14 @@ class _Problem:
 
     def split(self, flat):
         """The pieces of a vector, each of its weight's shape."""
-        pieces = tf.split(flat, self.sizes)
+        # Slices share memory with the vector; `tf.split` would copy it.
+        pieces = [
+            tf.slice(flat, [start], [size])
+            for start, size in zip(self.starts, self.sizes, strict=True)
+        ]
         return [
-            tf.reshape(p, w.shape)
-            for p, w in zip(pieces, self.weights, strict=True)
+            tf.reshape(piece, weight.shape)
+            for piece, weight in zip(pieces, self.weights, strict=True)
         ]
 
     def scores(self, flat):
@@ -350,8 +355,22 @@ def _round(problem, groups, weights, alive, more):
     return tf.where(alive, weights, tf.zeros((), weights.dtype)), alive, flow
 
 
-def _densities(sparsity, compression, schedule, rounds):
-    """The density after each round; see `schedules.densities`."""
+def round_densities(sparsity=None, compression=None, schedule=None, rounds=100):
+    """Checks how much to prune, and says it for each round.
+
+    Args:
+        sparsity: number in [0, 1) or None.
+        compression: number >= 1 or None.
+        schedule: a schedule or None; exactly one of the three is given.
+        rounds: int >= 1.
+
+    Returns:
+        list of `rounds` numbers; see `schedules.densities`.
+
+    Raises:
+        ValueError: if one of them is out of its range.
+    """
+    rounds = _validation.integer("rounds", rounds, 1)
     given = {
         "sparsity": sparsity,
         "compression": compression,

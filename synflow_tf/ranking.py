@@ -74,5 +74,5 @@ def _digit_of(digits, rank):
         digits, minlength=_DIGITS, maxlength=_DIGITS, dtype=tf.int64
     )
     cumulative = tf.cumsum(counts)
-    digit = tf.searchsorted(cumulative, rank[None], side="right")[0]
+    digit = tf.math.count_nonzero(cumulative <= rank, dtype=tf.int32)
     return digit, cumulative[digit] - counts[digit]

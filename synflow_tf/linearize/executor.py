@@ -10,6 +10,10 @@ from synflow_tf.linearize import registry
 # that TensorFlow folds what depends on them alone; larger ones stay arguments.
 _CONSTANT_SIZE = 8192
 
+# What Keras passes to layers that ask for it; scores are for inference, on one
+# example without padding.
+_CONTEXT = ("training", "mask")
+
 
 class LinearWeights:
     """The tensors that rules compute with, in the place of the variables.
@@ -104,7 +108,10 @@ def run(graph, weights, inputs):
 
     for node in graph.nodes:
         rule = registry.rule_of(node.layer)
-        args, kwargs = fill_in(node.args), fill_in(node.kwargs)
+        args = fill_in(node.args)
+        kwargs = fill_in(
+            {k: v for k, v in node.kwargs.items() if k not in _CONTEXT}
+        )
         try:
             outputs = rule(node.layer, weights, *args, **kwargs)
         except Exception as error:

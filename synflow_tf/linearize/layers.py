@@ -9,12 +9,14 @@ import tensorflow as tf
 
 from synflow_tf.linearize.registry import builtin
 
+_CHANNELS_LAST = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
+
 
 def _finish(layer, weights, x):
     """Adds bias and activation, where the variant has them."""
     if not weights.affine:
         return x
-    if getattr(layer, "use_bias", False):
+    if layer.bias is not None:
         x += weights[layer.bias]
     return layer.activation(x)
 
@@ -60,23 +62,25 @@ def conv(layer, weights, x):
     """Convolution of any rank, grouped or not."""
     x, padding = _padding(layer, _swapped(layer, x, to_last=True))
     kernel = weights[layer.kernel]
-    pieces = zip(
-        tf.split(x, layer.groups, axis=-1),
-        tf.split(kernel, layer.groups, axis=-1),
-        strict=True,
-    )
-    # TensorFlow has no gradient of a grouped convolution on the CPU.
-    pieces = [
-        tf.nn.convolution(
-            piece,
-            filters,
+
+    def convolve(x, kernel):
+        return tf.nn.convolution(
+            x,
+            kernel,
             layer.strides,
             padding,
+            # TensorFlow's eager gradient of a 3D convolution wants it said.
+            data_format=_CHANNELS_LAST[layer.rank],
             dilations=layer.dilation_rate,
         )
-        for piece, filters in pieces
-    ]
-    x = pieces[0] if len(pieces) == 1 else tf.concat(pieces, axis=-1)
+
+    if layer.groups == 1:
+        x = convolve(x, kernel)
+    else:
+        # TensorFlow has no gradient of a grouped convolution on the CPU.
+        pieces = tf.split(x, layer.groups, axis=-1)
+        kernels = tf.split(kernel, layer.groups, axis=-1)
+        x = tf.concat(list(map(convolve, pieces, kernels)), axis=-1)
     x = _finish(layer, weights, x)
     return _swapped(layer, x, to_last=False)
 
@@ -134,9 +138,8 @@ def separable_conv(layer, weights, x):
 
 
 @builtin("BatchNormalization", "SyncBatchNormalization")
-def batch_normalization(layer, weights, x, mask=None):
+def batch_normalization(layer, weights, x):
     """Scales by |gamma| / sqrt(moving_variance + epsilon)."""
-    del mask
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     axes = [axis % x.shape.rank for axis in axes]
     shape = [n if i in axes else 1 for i, n in enumerate(x.shape)]
@@ -145,8 +148,7 @@ def batch_normalization(layer, weights, x, mask=None):
         last = axes == [x.shape.rank - 1]
         return tensor if last else tf.reshape(tensor, shape)
 
-    variance = weights[layer.moving_variance]
-    scale = tf.math.rsqrt(variance + layer.epsilon)
+    scale = tf.math.rsqrt(weights[layer.moving_variance] + layer.epsilon)
     if layer.scale:
         scale *= weights[layer.gamma]
     if weights.affine:

@@ -24,7 +24,8 @@ def register_rule(cls):
         A decorator for a function `rule(layer, weights, *args, **kwargs)`.
         `layer` is the layer; `weights[variable]` is the tensor to use for one
         of its variables, float, of the variable's shape; the other arguments
-        are those of the layer's `call`. It returns what `call` would.
+        are those of the layer's `call`, without `training` and `mask`. It
+        returns what `call` would.
 
     Raises:
         TypeError: if `cls` is not a class.

@@ -13,9 +13,8 @@ from synflow_tf.linearize.registry import builtin
     "Softmax",
     "ThresholdedReLU",
 )
-def activation(layer, weights, x, mask=None):
+def activation(layer, weights, x):
     """The identity; in the authors' variant the activation itself."""
-    del mask
     return layer.call(x) if weights.affine else x
 
 
@@ -30,9 +29,9 @@ def activation(layer, weights, x, mask=None):
     "SpatialDropout2D",
     "SpatialDropout3D",
 )
-def identity(layer, weights, x, training=None):
+def identity(layer, weights, x):
     """What the layer does at inference: nothing."""
-    del layer, weights, training
+    del layer, weights
     return x
 
 
@@ -41,7 +40,6 @@ def identity(layer, weights, x, training=None):
     "Average",
     "AveragePooling1D",
     "AveragePooling2D",
-    "AveragePooling3D",
     "Concatenate",
     "Cropping1D",
     "Cropping2D",
@@ -55,7 +53,6 @@ def identity(layer, weights, x, training=None):
     "GlobalMaxPooling3D",
     "MaxPooling1D",
     "MaxPooling2D",
-    "MaxPooling3D",
     "Permute",
     "RepeatVector",
     "Reshape",
@@ -103,3 +100,35 @@ def _interpolation(size, factor, method, dtype):
     lines = tf.eye(size)[:, :, None, None]
     lines = tf.image.resize(lines, (size * factor, 1), method)
     return tf.cast(lines[:, :, 0, 0], dtype)
+
+
+@builtin("AveragePooling3D")
+def average_pooling_3d(layer, weights, x):
+    """The mean over height and width, then over depth."""
+    del weights
+    return _pool_3d(layer, x, tf.nn.avg_pool2d)
+
+
+@builtin("MaxPooling3D")
+def max_pooling_3d(layer, weights, x):
+    """The maximum over height and width, then over depth."""
+    del weights
+    return _pool_3d(layer, x, tf.nn.max_pool2d)
+
+
+def _pool_3d(layer, x, pool):
+    """Pools twice in 2D: TensorFlow pools 3D in float32 only."""
+    first = layer.data_format == "channels_first"
+    if first:
+        x = tf.transpose(x, (0, 2, 3, 4, 1))
+    size, strides = tuple(layer.pool_size), tuple(layer.strides)
+    padding = layer.padding.upper()
+
+    _, depth, height, width, channels = x.shape
+    x = tf.reshape(x, (-1, height, width, channels))
+    x = pool(x, size[1:], strides[1:], padding)
+    _, height, width, _ = x.shape
+    x = tf.reshape(x, (-1, depth, height * width, channels))
+    x = pool(x, (size[0], 1), (strides[0], 1), padding)
+    x = tf.reshape(x, (-1, x.shape[1], height, width, channels))
+    return tf.transpose(x, (0, 4, 1, 2, 3)) if first else x
