@@ -75,24 +75,35 @@ WEIGHTED = {
 }
 # Layers that Keras itself cannot run with channels first on a CPU are compared
 # with the channels-last layer of the same weights.
+_ROW, _IMAGE, _VOLUME = (9, 3), (8, 6, 3), (4, 6, 5, 3)
 CHANNELS_FIRST = {
-    "conv 1d": ((3, 9), (9, 3), lambda k, **f: k.Conv1D(4, 3, **f)),
-    "conv 2d": ((3, 8, 7), (8, 7, 3), lambda k, **f: k.Conv2D(4, 3, 2, **f)),
-    "conv 3d": ((2, 5, 6, 4), (5, 6, 4, 2), lambda k, **f: k.Conv3D(3, 2, **f)),
-    "depthwise 2d": (
-        (3, 8, 7),
-        (8, 7, 3),
-        lambda k, **f: k.DepthwiseConv2D(3, **f),
+    "conv 1d": (_ROW, lambda k, **f: k.Conv1D(4, 3, **f)),
+    "conv 2d": (_IMAGE, lambda k, **f: k.Conv2D(4, 3, 2, **f)),
+    "conv 2d grouped": (_IMAGE, lambda k, **f: k.Conv2D(6, 3, groups=3, **f)),
+    "conv 3d": (_VOLUME, lambda k, **f: k.Conv3D(3, 2, **f)),
+    "depthwise 1d": (_ROW, lambda k, **f: k.DepthwiseConv1D(3, **f)),
+    "depthwise 2d": (_IMAGE, lambda k, **f: k.DepthwiseConv2D(3, **f)),
+    "separable 1d": (_ROW, lambda k, **f: k.SeparableConv1D(4, 3, **f)),
+    "separable 2d": (_IMAGE, lambda k, **f: k.SeparableConv2D(4, 3, **f)),
+    "transposed 1d": (_ROW, lambda k, **f: k.Conv1DTranspose(4, 3, 2, **f)),
+    "transposed 2d": (_IMAGE, lambda k, **f: k.Conv2DTranspose(4, 3, 2, **f)),
+    "transposed 3d": (_VOLUME, lambda k, **f: k.Conv3DTranspose(4, 2, **f)),
+    "max pooling 1d": (_ROW, lambda k, **f: k.MaxPooling1D(2, **f)),
+    "max pooling 2d": (_IMAGE, lambda k, **f: k.MaxPooling2D(2, **f)),
+    "max pooling 3d": (_VOLUME, lambda k, **f: k.MaxPooling3D(2, **f)),
+    "average pooling 1d": (_ROW, lambda k, **f: k.AveragePooling1D(2, **f)),
+    "average pooling 2d": (_IMAGE, lambda k, **f: k.AveragePooling2D(2, **f)),
+    "average pooling 3d": (_VOLUME, lambda k, **f: k.AveragePooling3D(2, **f)),
+    "global pooling": (
+        _IMAGE,
+        lambda k, **f: k.GlobalAveragePooling2D(keepdims=True, **f),
     ),
-    "separable 2d": (
-        (3, 8, 7),
-        (8, 7, 3),
-        lambda k, **f: k.SeparableConv2D(4, 3, **f),
-    ),
-    "transposed 2d": (
-        (3, 5, 4),
-        (5, 4, 3),
-        lambda k, **f: k.Conv2DTranspose(4, 3, 2, **f),
+    "padding": (_IMAGE, lambda k, **f: k.ZeroPadding2D(2, **f)),
+    "cropping": (_VOLUME, lambda k, **f: k.Cropping3D(1, **f)),
+    "up-sampling": (_IMAGE, lambda k, **f: k.UpSampling2D(2, **f)),
+    "bilinear": (
+        _IMAGE,
+        lambda k, **f: k.UpSampling2D(2, interpolation="bilinear", **f),
     ),
 }
 WEIGHTLESS = {
@@ -250,14 +261,15 @@ def test_a_merge_is_linear_and_conserves_the_flow(line, case):
 @pytest.mark.parametrize("case", CHANNELS_FIRST)
 def test_channels_first_is_channels_last_transposed(line, case):
     line = LINES[line]
-    first, last, make = CHANNELS_FIRST[case]
+    shape, make = CHANNELS_FIRST[case]
+    turned = (shape[-1], *shape[:-1])
     models = [
         line.Sequential([line.Input(s), make(line.layers, data_format=f)])
-        for s, f in ((first, "channels_first"), (last, "channels_last"))
+        for s, f in ((turned, "channels_first"), (shape, "channels_last"))
     ]
     for model in models:
         _positive(model)
-    x = _positive_input(last)
+    x = _positive_input(shape)
     (expected,) = _run(models[1], [x], affine=True)
     (output,) = _run(models[0], [np.moveaxis(x, -1, 1)], affine=True)
     np.testing.assert_allclose(np.moveaxis(output, 1, -1), expected, rtol=1e-14)
@@ -312,7 +324,7 @@ def test_scores_equal_those_of_numpy_on_a_chain():
     after = [np.ones(3)]
     for kernel in kernels[::-1]:
         after.insert(0, kernel @ after[0])
-    for i, (path, score) in enumerate(scores.items()):
+    for i, score in enumerate(scores.values()):
         expected = before[i][:, None] * kernels[i] * after[i + 1][None]
         np.testing.assert_allclose(score, expected, rtol=1e-12)
     np.testing.assert_allclose(

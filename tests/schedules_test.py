@@ -1,0 +1,155 @@
+"""Schedules against their equations and against tfmot's contract."""
+
+import fractions
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from synflow_tf import schedules
+
+CLASSES = [schedules.ExponentialSparsity, schedules.LinearSparsity]
+ALL = pytest.mark.parametrize("cls", CLASSES)
+
+
+@ALL
+@pytest.mark.parametrize(
+    "step, expected",
+    [
+        (9, False),
+        (10, True),
+        (11, False),
+        (20, True),
+        (110, True),
+        (111, False),
+        (120, False),
+    ],
+)
+def test_pruning_happens_from_begin_to_end_at_the_frequency(
+    cls, step, expected
+):
+    schedule = cls(0.9, begin_step=10, end_step=110, frequency=10)
+    assert schedule(step)[0].numpy() == expected
+    assert schedule(tf.constant(step))[0].numpy() == expected
+    assert schedule.should_prune(step) == expected
+
+
+@pytest.mark.parametrize("step", [0, 10, 35, 60, 110, 200])
+def test_the_exponential_schedule_is_its_equation(step):
+    schedule = schedules.ExponentialSparsity(0.99, 10, 110, 1)
+    progress = min(max(step - 10, 0), 100) / 100
+    expected = 0.01**progress
+    np.testing.assert_allclose(float(schedule.density(step)), expected)
+    np.testing.assert_allclose(schedule(step)[1], 1 - expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("step", [0, 10, 35, 60, 110, 200])
+def test_the_linear_schedule_is_its_equation(step):
+    schedule = schedules.LinearSparsity(0.99, 10, 110, 1)
+    expected = 1 - 0.99 * min(max(step - 10, 0), 100) / 100
+    np.testing.assert_allclose(float(schedule.density(step)), expected)
+    np.testing.assert_allclose(schedule(step)[1], 1 - expected, atol=1e-7)
+
+
+@ALL
+def test_the_contract_is_tensors_of_bool_and_float32_also_when_traced(cls):
+    schedule = cls(0.9, begin_step=0, end_step=10, frequency=1)
+    for call in (schedule, tf.function(schedule)):
+        should_prune, sparsity = call(tf.constant(5, tf.int64))
+        assert should_prune.dtype == tf.bool and should_prune.shape == ()
+        assert sparsity.dtype == tf.float32 and sparsity.shape == ()
+    np.testing.assert_array_equal(sparsity, schedule(5)[1])
+
+
+@ALL
+def test_the_last_density_is_exact(cls):
+    schedule = cls(0.29, begin_step=0, end_step=7, frequency=1)
+    assert schedule.density(7) == fractions.Fraction(71, 100)
+
+
+@ALL
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"final_sparsity": 1.0}, "Argument `final_sparsity`"),
+        ({"final_sparsity": -0.1}, "Argument `final_sparsity`"),
+        ({"final_sparsity": float("nan")}, "Argument `final_sparsity`"),
+        ({"begin_step": -1}, "Argument `begin_step`"),
+        ({"end_step": 5}, "Argument `end_step`"),
+        ({"end_step": -1}, "Argument `end_step`"),
+        ({"frequency": 0}, "Argument `frequency`"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(cls, arguments, message):
+    valid = {"final_sparsity": 0.5, "begin_step": 5, "end_step": 10}
+    with pytest.raises(ValueError, match=message):
+        cls(**{**valid, **arguments})
+
+
+@ALL
+@pytest.mark.parametrize("line", [keras, tf_keras])
+def test_the_config_is_inverse_and_loads_in_both_lines(cls, line):
+    schedule = cls(0.75, begin_step=3, end_step=30, frequency=2)
+    config = schedule.get_config()
+    assert config == {
+        "final_sparsity": 0.75,
+        "begin_step": 3,
+        "end_step": 30,
+        "frequency": 2,
+    }
+    assert cls.from_config(config).get_config() == config
+    saved = line.saving.serialize_keras_object(schedule)
+    loaded = line.saving.deserialize_keras_object(saved)
+    assert type(loaded) is cls
+    assert loaded.get_config() == config
+
+
+_ISINSTANCE = """
+import sys
+from synflow_tf import schedules
+{first}
+schedule = schedules.ExponentialSparsity(0.9, 0, 10)
+assert "tensorflow_model_optimization" not in sys.modules or {imported}
+import tensorflow_model_optimization as tfmot
+base = tfmot.sparsity.keras.PruningSchedule
+assert isinstance(schedule, base)
+assert isinstance(schedules.LinearSparsity(0.9, 0, 10), base)
+assert not isinstance(3, base)
+"""
+
+
+@pytest.mark.parametrize("tfmot_first", [False, True])
+def test_a_schedule_is_one_of_tfmots_whichever_is_imported_first(tfmot_first):
+    first = "import tensorflow_model_optimization" if tfmot_first else ""
+    code = _ISINSTANCE.format(first=first, imported=tfmot_first)
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tfmots_schedules_say_how_much_to_prune():
+    import tensorflow_model_optimization as tfmot
+
+    constant = tfmot.sparsity.keras.ConstantSparsity(0.9, 2, frequency=2)
+    densities = schedules.densities(constant, 5)
+    tenth = fractions.Fraction(1, 10)
+    assert densities == [None, tenth, None, tenth, None]
+    decay = tfmot.sparsity.keras.PolynomialDecay(
+        0.5, 0.75, begin_step=0, end_step=4, power=1, frequency=1
+    )
+    expected = [0.4375, 0.375, 0.3125, 0.25]
+    assert [float(d) for d in schedules.densities(decay, 4)] == expected
+
+
+def test_a_schedule_that_never_prunes_or_falls_is_refused():
+    late = schedules.LinearSparsity(0.9, 500, 600)
+    with pytest.raises(ValueError, match="must prune in one of the steps"):
+        schedules.densities(late, 100)
+
+    def falling(step):
+        return tf.constant(True), tf.constant(0.5) / tf.cast(step, tf.float32)
+
+    with pytest.raises(ValueError, match="never fall"):
+        schedules.densities(falling, 3)
