@@ -166,6 +166,18 @@ class Masks(collections.abc.Mapping):
         variables.forget_train_function(model)
         return model
 
+    def check(self, model):
+        """Raises ValueError unless the masks fit a model.
+
+        Args:
+            model: see `apply`.
+
+        Raises:
+            ValueError: if the model has no weight of the path and shape of
+                a mask.
+        """
+        self._pairs(model)
+
     def _pairs(self, model):
         weights = {w.path: w for w in variables.weights(model)}
         for path, mask in self.items():

@@ -148,13 +148,14 @@ def compute_masks(
     densities = round_densities(sparsity, compression, schedule, rounds)
     problem = _Problem(model, scorer, prunable, input_shape)
     groups = problem.sizes if scope == "local" else [sum(problem.sizes)]
-    step = tf.function(
-        lambda *args: _round(problem, groups, *args), autograph=False
-    )
-
     weights = problem.start()
     with tf.device(weights.device):
         alive = tf.ones_like(weights, tf.bool)
+        nothing = tf.zeros(len(groups), tf.int64)
+        step = _traced(
+            lambda *args: _round(problem, groups, *args),
+            (weights, alive, nothing),
+        )
         removed = np.zeros(len(groups), np.int64)
         history = []
         bar = _Bar(len(densities), progress, problem.graph.line)
@@ -168,7 +169,7 @@ def compute_masks(
                 kept = sum(groups) - int(removed.sum())
                 history.append(masks_lib.Round(float(density), kept, flow))
             bar.advance()
-        _, _, flow = step(weights, alive, tf.zeros_like(more))
+        _, _, flow = step(weights, alive, nothing)
     masks = masks_lib.Masks(
         problem.named(alive), history, problem.checked(flow)
     )
@@ -202,10 +203,11 @@ def score(model, *, scorer=None, masks=None, prunable=None, input_shape=None):
     (100, 10)
     """
     problem = _Problem(model, scorer, prunable, input_shape)
+    if masks is not None:
+        masks.check(model)
     weights = problem.start(masks)
-    step = tf.function(problem.scores, autograph=False)
     with tf.device(weights.device):
-        flat, flow = step(weights)
+        flat, flow = _traced(problem.scores, (weights,))(weights)
     return Scores(
         problem.named(tf.cast(flat, tf.float64)), problem.checked(flow)
     )
@@ -326,6 +328,13 @@ class _Problem:
                 "that is not enough, leave layers out with `prunable=`."
             )
         return flow
+
+
+def _traced(function, args):
+    """A function of tensors, traced once for arguments like `args`."""
+    function = tf.function(function, autograph=False)
+    # A concrete function, because TensorFlow warns of many traced ones.
+    return function.get_concrete_function(*args)
 
 
 def _round(problem, groups, weights, alive, more):

@@ -7,6 +7,7 @@ only (`weights.affine`).
 
 import tensorflow as tf
 
+from synflow_tf.linearize import channels
 from synflow_tf.linearize.registry import builtin
 
 _CHANNELS_LAST = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
@@ -19,16 +20,6 @@ def _finish(layer, weights, x):
     if layer.bias is not None:
         x += weights[layer.bias]
     return layer.activation(x)
-
-
-def _swapped(layer, x, to_last):
-    """Moves the channels of a channels-first layer last, or back."""
-    if getattr(layer, "data_format", None) != "channels_first":
-        return x
-    rank = x.shape.rank
-    spatial = list(range(2, rank)) if to_last else list(range(1, rank - 1))
-    order = [0, *spatial, 1] if to_last else [0, rank - 1, *spatial]
-    return tf.transpose(x, order)
 
 
 def _padding(layer, x):
@@ -60,7 +51,7 @@ def einsum_dense(layer, weights, x):
 @builtin("Conv1D", "Conv2D", "Conv3D")
 def conv(layer, weights, x):
     """Convolution of any rank, grouped or not."""
-    x, padding = _padding(layer, _swapped(layer, x, to_last=True))
+    x, padding = _padding(layer, channels.last(layer, x))
     kernel = weights[layer.kernel]
 
     def convolve(x, kernel):
@@ -82,7 +73,7 @@ def conv(layer, weights, x):
         kernels = tf.split(kernel, layer.groups, axis=-1)
         x = tf.concat(list(map(convolve, pieces, kernels)), axis=-1)
     x = _finish(layer, weights, x)
-    return _swapped(layer, x, to_last=False)
+    return channels.back(layer, x)
 
 
 @builtin("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
@@ -92,7 +83,7 @@ def conv_transpose(layer, weights, x):
     if layer.data_format == "channels_first":
         shape = (shape[0], *shape[2:], shape[1])
     x = tf.nn.conv_transpose(
-        _swapped(layer, x, to_last=True),
+        channels.last(layer, x),
         weights[layer.kernel],
         shape,
         layer.strides,
@@ -100,7 +91,7 @@ def conv_transpose(layer, weights, x):
         dilations=layer.dilation_rate,
     )
     x = _finish(layer, weights, x)
-    return _swapped(layer, x, to_last=False)
+    return channels.back(layer, x)
 
 
 def _depthwise(layer, x, kernel):
@@ -122,19 +113,19 @@ def depthwise_conv(layer, weights, x):
     """Every channel convolved by itself."""
     kernel = getattr(layer, "depthwise_kernel", None)  # tf_keras
     kernel = weights[layer.kernel if kernel is None else kernel]
-    x = _depthwise(layer, _swapped(layer, x, to_last=True), kernel)
+    x = _depthwise(layer, channels.last(layer, x), kernel)
     x = _finish(layer, weights, x)
-    return _swapped(layer, x, to_last=False)
+    return channels.back(layer, x)
 
 
 @builtin("SeparableConv1D", "SeparableConv2D")
 def separable_conv(layer, weights, x):
     """A depthwise convolution, then one of size 1."""
-    x = _swapped(layer, x, to_last=True)
+    x = channels.last(layer, x)
     x = _depthwise(layer, x, weights[layer.depthwise_kernel])
     x = tf.nn.convolution(x, weights[layer.pointwise_kernel])
     x = _finish(layer, weights, x)
-    return _swapped(layer, x, to_last=False)
+    return channels.back(layer, x)
 
 
 @builtin("BatchNormalization", "SyncBatchNormalization")

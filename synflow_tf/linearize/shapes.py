@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from synflow_tf.linearize import channels
 from synflow_tf.linearize.registry import builtin
 
 
@@ -39,7 +40,6 @@ def identity(layer, weights, x):
     "Add",
     "Average",
     "AveragePooling1D",
-    "AveragePooling2D",
     "Concatenate",
     "Cropping1D",
     "Cropping2D",
@@ -52,7 +52,6 @@ def identity(layer, weights, x):
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
     "MaxPooling1D",
-    "MaxPooling2D",
     "Permute",
     "RepeatVector",
     "Reshape",
@@ -102,33 +101,36 @@ def _interpolation(size, factor, method, dtype):
     return tf.cast(lines[:, :, 0, 0], dtype)
 
 
-@builtin("AveragePooling3D")
-def average_pooling_3d(layer, weights, x):
-    """The mean over height and width, then over depth."""
+@builtin("AveragePooling2D", "AveragePooling3D")
+def average_pooling(layer, weights, x):
+    """The mean of each window."""
     del weights
-    return _pool_3d(layer, x, tf.nn.avg_pool2d)
+    return _pool(layer, x, tf.nn.avg_pool2d)
 
 
-@builtin("MaxPooling3D")
-def max_pooling_3d(layer, weights, x):
-    """The maximum over height and width, then over depth."""
+@builtin("MaxPooling2D", "MaxPooling3D")
+def max_pooling(layer, weights, x):
+    """The maximum of each window."""
     del weights
-    return _pool_3d(layer, x, tf.nn.max_pool2d)
+    return _pool(layer, x, tf.nn.max_pool2d)
 
 
-def _pool_3d(layer, x, pool):
-    """Pools twice in 2D: TensorFlow pools 3D in float32 only."""
-    first = layer.data_format == "channels_first"
-    if first:
-        x = tf.transpose(x, (0, 2, 3, 4, 1))
+def _pool(layer, x, pool):
+    """Pools in 2D; in 3D over height and width, then over depth.
+
+    The same, and TensorFlow pools three dimensions in float32 only.
+    """
     size, strides = tuple(layer.pool_size), tuple(layer.strides)
     padding = layer.padding.upper()
-
-    _, depth, height, width, channels = x.shape
-    x = tf.reshape(x, (-1, height, width, channels))
-    x = pool(x, size[1:], strides[1:], padding)
-    _, height, width, _ = x.shape
-    x = tf.reshape(x, (-1, depth, height * width, channels))
-    x = pool(x, (size[0], 1), (strides[0], 1), padding)
-    x = tf.reshape(x, (-1, x.shape[1], height, width, channels))
-    return tf.transpose(x, (0, 4, 1, 2, 3)) if first else x
+    x = channels.last(layer, x)
+    if len(size) == 2:
+        x = pool(x, size, strides, padding)
+    else:
+        _, depth, height, width, features = x.shape
+        x = tf.reshape(x, (-1, height, width, features))
+        x = pool(x, size[1:], strides[1:], padding)
+        _, height, width, _ = x.shape
+        x = tf.reshape(x, (-1, depth, height * width, features))
+        x = pool(x, (size[0], 1), (strides[0], 1), padding)
+        x = tf.reshape(x, (-1, x.shape[1], height, width, features))
+    return channels.back(layer, x)

@@ -1,0 +1,444 @@
+"""Iterative pruning: counts, nesting, collapse, errors, nothing changed."""
+
+import re
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+import synflow_tf
+from synflow_tf import variables
+
+LINES = {"keras": keras, "tf_keras": tf_keras}
+BOTH = pytest.mark.parametrize("line", LINES)
+
+
+def _mlp(line, **kwargs):
+    line = LINES[line]
+    return line.Sequential(
+        [
+            line.Input((6,)),
+            line.layers.Dense(5, name="a", **kwargs),
+            line.layers.Dense(4, name="b"),
+        ]
+    )
+
+
+def _state(model):
+    return [np.array(variables.value(v)) for v in model.weights]
+
+
+def _check_unchanged(model, before):
+    for old, new in zip(before, _state(model), strict=True):
+        np.testing.assert_array_equal(old.view(np.uint8), new.view(np.uint8))
+    for variable in model.weights:
+        assert variables.get_constraint(variable) is None
+
+
+@BOTH
+@pytest.mark.parametrize("scope", ["global", "local"])
+def test_counts_are_exact_in_every_round_and_masks_are_nested(line, scope):
+    model = synflow_tf.models.conv((8, 8, 1), 10, LINES[line])
+    previous = None
+    for rounds in (1, 2, 5):
+        # A schedule of 5 rounds, stopped after 1, 2 and 5 of them.
+        schedule = synflow_tf.schedules.ExponentialSparsity(0.9, 0, 5, 1)
+        masks = synflow_tf.compute_masks(
+            model, schedule=schedule, rounds=rounds, scope=scope
+        )
+        density = schedule.density(rounds)
+        sizes = [mask.size for mask in masks.values()]
+        if scope == "global":
+            sizes = [sum(sizes)]
+        removed = sum(int((1 - density) * size) for size in sizes)
+        assert masks.kept == masks.size - removed
+        assert masks.history[-1].kept == masks.kept
+        assert len(masks.history) == rounds
+        if previous is not None:
+            for path, mask in masks.items():
+                assert not np.any(mask & ~previous[path])
+        previous = masks
+
+
+@BOTH
+def test_the_local_scope_keeps_the_same_fraction_of_every_kernel(line):
+    model = _mlp(line)
+    masks = synflow_tf.compute_masks(model, sparsity=0.5, scope="local")
+    assert [int(m.sum()) for m in masks.values()] == [15, 10]
+
+
+def test_a_sparsity_and_its_compression_are_the_same():
+    model = _mlp("keras")
+    by_sparsity = synflow_tf.compute_masks(model, sparsity=0.75, rounds=10)
+    by_compression = synflow_tf.compute_masks(model, compression=4, rounds=10)
+    assert by_sparsity == by_compression
+    assert by_sparsity.sparsity == 0.74  # floor(0.75 * 50) = 37 of 50
+
+
+@BOTH
+def test_sparsity_0_removes_nothing(line):
+    masks = synflow_tf.compute_masks(_mlp(line), sparsity=0, rounds=2)
+    assert masks.sparsity == 0 and masks.compression == 1
+
+
+def test_the_same_call_gives_the_same_masks():
+    model = synflow_tf.models.conv((8, 8, 1))
+    first = synflow_tf.compute_masks(model, compression=50)
+    assert synflow_tf.compute_masks(model, compression=50) == first
+
+
+def test_both_lines_give_the_same_masks():
+    models = [
+        synflow_tf.models.resnet20((16, 16, 3), 10, line)
+        for line in LINES.values()
+    ]
+    models[1].set_weights(models[0].get_weights())
+    masks = [
+        synflow_tf.compute_masks(model, compression=20, rounds=20)
+        for model in models
+    ]
+    assert masks[0] == masks[1]
+
+
+def test_tfmots_schedule_drives_the_loop():
+    import tensorflow_model_optimization as tfmot
+
+    schedule = tfmot.sparsity.keras.PolynomialDecay(
+        0.1, 0.8, begin_step=0, end_step=10, frequency=5
+    )
+    masks = synflow_tf.compute_masks(_mlp("keras"), schedule=schedule)
+    assert masks.sparsity == 0.8
+    assert len(masks.history) == 2
+
+
+def test_a_round_is_traced_once():
+    traces = []
+
+    class Counting(synflow_tf.scorers.SynFlow):
+        def score(self, *args):
+            traces.append(1)
+            return super().score(*args)
+
+    synflow_tf.compute_masks(_mlp("keras"), sparsity=0.8, scorer=Counting())
+    assert len(traces) == 1
+
+
+def test_a_criterion_is_a_class_with_one_method():
+    class Magnitude(synflow_tf.scorers.Scorer):
+        def score(self, graph, variables, weights, inputs):
+            return [tf.abs(w) for w in weights], None
+
+    model = _mlp("keras")
+    masks = synflow_tf.compute_masks(model, sparsity=0.5, scorer=Magnitude())
+    kernels = [np.abs(model.get_layer(n).get_weights()[0]) for n in "ab"]
+    threshold = np.sort(np.concatenate([k.ravel() for k in kernels]))[24]
+    for mask, kernel in zip(masks.values(), kernels, strict=True):
+        np.testing.assert_array_equal(mask, kernel > threshold)
+    assert np.isnan(masks.log10_flow)
+
+
+@BOTH
+def test_one_shot_pruning_of_fc_at_100_collapses_and_says_so(line):
+    model = synflow_tf.models.fc((28, 28, 1), 10, LINES[line])
+    with pytest.warns(UserWarning, match="Layer collapse.*rounds"):
+        masks = synflow_tf.compute_masks(model, compression=100, rounds=1)
+    assert masks.log10_flow == -np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        masks = synflow_tf.compute_masks(model, compression=100, rounds=100)
+    assert np.isfinite(masks.log10_flow)
+
+
+def _chain_at_the_maximal_compression(model, rounds):
+    """Leaves as many weights as there are kernels: one path."""
+    sizes = [w.size for w in variables.prunable_weights(model)]
+    kernels = len(sizes)
+    masks = synflow_tf.compute_masks(
+        model, compression=sum(sizes) / kernels, rounds=rounds
+    )
+    return kernels, masks
+
+
+def test_fc_reaches_the_maximal_critical_compression():
+    keras.utils.set_random_seed(0)
+    model = synflow_tf.models.fc((28, 28, 1))
+    kernels, masks = _chain_at_the_maximal_compression(model, rounds=1000)
+    assert [int(mask.sum()) for mask in masks.values()] == [1] * kernels
+    assert np.isfinite(masks.log10_flow)
+
+
+@BOTH
+def test_prunable_selects_by_path_layer_pattern_class_and_predicate(line):
+    line = LINES[line]
+    model = line.Sequential(
+        [
+            line.Input((6, 6, 1)),
+            line.layers.Conv2D(3, 3, name="conv_a"),
+            line.layers.Conv2D(3, 3, name="conv_b"),
+            line.layers.Flatten(name="flatten"),
+            line.layers.Dense(2, name="head"),
+        ]
+    )
+
+    def paths(prunable):
+        return [w.path for w in variables.prunable_weights(model, prunable)]
+
+    everything = ["conv_a/kernel", "conv_b/kernel", "head/kernel"]
+    assert paths(None) == everything
+    assert paths("conv_a/kernel") == ["conv_a/kernel"]
+    assert paths("conv_a/bias") == ["conv_a/bias"]
+    assert paths("head") == ["head/kernel"]
+    assert paths("conv_.*") == everything[:2]
+    assert paths(re.compile("conv_[b-z]")) == ["conv_b/kernel"]
+    assert paths(line.layers.Dense) == ["head/kernel"]
+    assert paths(["head", "conv_a"]) == ["conv_a/kernel", "head/kernel"]
+    assert paths(lambda layer, weight: weight.name == "bias") == [
+        "conv_a/bias",
+        "conv_b/bias",
+        "head/bias",
+    ]
+    masks = synflow_tf.prune(model, sparsity=0.5, prunable="conv_.*", rounds=3)
+    assert list(masks) == everything[:2]
+    assert np.all(model.get_layer("head").get_weights()[0] != 0)
+
+
+@BOTH
+def test_nested_and_shared_layers_are_scored_once_by_a_readable_path(line):
+    line = LINES[line]
+
+    def model():
+        inner = line.Sequential(
+            [
+                line.Input((6,)),
+                line.layers.Dense(4, name="dense"),
+                line.layers.Dense(4, name="out"),
+            ],
+            name="inner",
+        )
+        shared = line.layers.Dense(3, name="dense")
+        tail = line.layers.Dense(2, name="tail")
+        a, b = line.Input((6,)), line.Input((6,))
+        merged = line.layers.Add()([shared(inner(a)), shared(inner(b))])
+        return line.Model([a, b], [merged, tail(merged)])
+
+    scores = synflow_tf.score(model())
+    chain = ["inner/dense/kernel", "inner/out/kernel", "dense/kernel"]
+    assert len(scores) == 4 and set(chain) <= set(scores)
+    # All flow passes the shared chain, half of it in each of two calls.
+    total = [scores[path].sum() for path in chain]
+    np.testing.assert_allclose(total, 10**scores.log10_flow, rtol=1e-12)
+
+
+@BOTH
+def test_a_model_called_on_a_dict_of_inputs_is_read_in_the_right_order(line):
+    line = LINES[line]
+    wide = line.Input((5,), name="wide")
+    narrow = line.Input((2,), name="narrow")
+    inner = line.Model(
+        {"wide": wide, "narrow": narrow},
+        line.layers.Concatenate()(
+            [
+                line.layers.Dense(3, name="w")(wide),
+                line.layers.Dense(3, name="n")(narrow),
+            ]
+        ),
+        name="inner",
+    )
+    x, y = line.Input((2,)), line.Input((5,))
+    outer = line.Model([x, y], inner({"narrow": x, "wide": y}))
+    scores = synflow_tf.score(outer)
+    assert scores["inner/w/kernel"].shape == (5, 3)
+    assert scores["inner/n/kernel"].shape == (2, 3)
+
+
+@BOTH
+def test_paths_and_masks_survive_saving_and_loading(line, tmp_path):
+    line = LINES[line]
+    model = synflow_tf.models.conv((8, 8, 1), 10, line)
+    masks = synflow_tf.prune(model, compression=10, rounds=10)
+    model.save(tmp_path / "model.keras")
+    loaded = line.models.load_model(tmp_path / "model.keras")
+    assert synflow_tf.Masks.from_model(loaded) == masks
+    masks.enforce(loaded)
+
+
+@BOTH
+def test_scoring_leaves_every_variable_as_it_was(line):
+    model = synflow_tf.models.vgg11_bn((8, 8, 3), 10, LINES[line])
+    before = _state(model)
+    synflow_tf.score(model)
+    synflow_tf.compute_masks(model, compression=10, rounds=3)
+    _check_unchanged(model, before)
+
+
+@BOTH
+def test_a_layer_that_raises_half_way_leaves_every_variable_as_it_was(line):
+    line = LINES[line]
+
+    class Strange(line.layers.Layer):
+        def call(self, x):
+            return x + 0.0
+
+    model = line.Sequential(
+        [
+            line.Input((6,)),
+            line.layers.Dense(5),
+            Strange(name="strange"),
+            line.layers.Dense(4),
+        ]
+    )
+    before = _state(model)
+    for call in (synflow_tf.score, synflow_tf.prune):
+        with pytest.raises(ValueError, match="'strange'"):
+            call(
+                model, **({} if call is synflow_tf.score else {"sparsity": 0.5})
+            )
+    _check_unchanged(model, before)
+
+
+_BAD = {
+    "sparsity of 1": ({"sparsity": 1.0}, r"`sparsity` must .* Received.*1\.0"),
+    "negative sparsity": ({"sparsity": -0.1}, r"`sparsity` must .*-0\.1"),
+    "sparsity NaN": ({"sparsity": float("nan")}, "`sparsity` must .*nan"),
+    "sparsity text": ({"sparsity": "high"}, "`sparsity` must .*'high'"),
+    "low compression": ({"compression": 0.5}, r"`compression` must .*0\.5"),
+    "nothing given": ({}, "Exactly one of .*`schedule`"),
+    "both given": ({"sparsity": 0.5, "compression": 2}, "Exactly one of"),
+    "no rounds": ({"sparsity": 0.5, "rounds": 0}, "`rounds` must .*rounds=0"),
+    "half a round": ({"sparsity": 0.5, "rounds": 1.5}, "`rounds` must"),
+    "unknown scope": ({"sparsity": 0.5, "scope": "all"}, "'global', 'local'"),
+    "unknown layer": (
+        {"sparsity": 0.5, "prunable": "nowhere"},
+        "`prunable` must select .*'nowhere'.*'a/kernel'",
+    ),
+    "layer of the other line": (
+        {"sparsity": 0.5, "prunable": tf_keras.layers.Dense},
+        "model's own Keras line",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", _BAD)
+def test_bad_arguments_are_refused_and_the_model_is_as_it_was(case):
+    arguments, message = _BAD[case]
+    model = _mlp("keras")
+    before = _state(model)
+    with pytest.raises(ValueError, match=message):
+        synflow_tf.prune(model, **arguments)
+    _check_unchanged(model, before)
+
+
+def test_what_is_no_criterion_is_refused():
+    with pytest.raises(TypeError, match="Argument `scorer`.*'synflow'"):
+        synflow_tf.prune(_mlp("keras"), 0.5, scorer="synflow")
+
+
+def test_a_prunable_of_the_wrong_type_is_refused():
+    with pytest.raises(TypeError, match="Argument `prunable`.*Received"):
+        synflow_tf.prune(_mlp("keras"), 0.5, prunable=[3])
+
+
+@BOTH
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_is_not_finite_is_named(line, value):
+    model = _mlp(line)
+    kernel, bias = model.get_layer("b").get_weights()
+    kernel[1, 2] = value
+    model.get_layer("b").set_weights([kernel, bias])
+    before = _state(model)
+    with pytest.raises(ValueError, match="'b/kernel'.*NaN or infinite"):
+        synflow_tf.prune(model, sparsity=0.5)
+    _check_unchanged(model, before)
+
+
+@BOTH
+def test_a_model_that_is_not_built_is_refused(line):
+    line = LINES[line]
+    model = line.Sequential([line.layers.Dense(3)])
+    with pytest.raises(ValueError, match="must be built.*model.build"):
+        synflow_tf.prune(model, sparsity=0.5)
+
+
+@BOTH
+def test_a_model_without_prunable_weights_is_refused(line):
+    line = LINES[line]
+    model = line.Sequential([line.Input((4,)), line.layers.ReLU()])
+    with pytest.raises(ValueError, match="must select at least one weight"):
+        synflow_tf.prune(model, sparsity=0.5)
+
+
+@pytest.mark.parametrize("thing", [None, "model", keras.layers.Dense(3)])
+def test_what_is_no_model_is_refused(thing):
+    with pytest.raises(TypeError, match="Argument `model` must be"):
+        synflow_tf.prune(thing, sparsity=0.5)
+
+
+def test_a_layer_of_the_other_line_in_a_model_is_named():
+    model = tf_keras.Sequential([tf_keras.Input((4,))])
+    stranger = keras.layers.Dense(3, name="stranger")
+    model.add(tf_keras.layers.Dense(4))
+    node = model.layers[-1].inbound_nodes[-1]
+    node.layer = stranger  # Keras itself refuses to build one
+    with pytest.raises(TypeError, match="keras layer 'stranger'"):
+        synflow_tf.prune(model, sparsity=0.5)
+
+
+@BOTH
+def test_an_open_size_needs_input_shape(line):
+    line = LINES[line]
+    model = line.Sequential(
+        [
+            line.Input((None, None, 3)),
+            line.layers.Conv2D(4, 3, padding="same"),
+            line.layers.GlobalAveragePooling2D(),
+        ]
+    )
+    with pytest.raises(ValueError, match="Argument `input_shape`.*None"):
+        synflow_tf.score(model)
+    with pytest.raises(ValueError, match="Argument `input_shape`"):
+        synflow_tf.score(model, input_shape=(8, 8, 4))
+    small = synflow_tf.score(model, input_shape=(4, 4, 3))
+    large = synflow_tf.score(model, input_shape=(16, 16, 3))
+    assert large.log10_flow > small.log10_flow  # less of it is border
+
+
+def test_flow_beyond_the_dtype_is_an_error_that_names_the_way_out():
+    layers = [keras.layers.Dense(100) for _ in range(20)]
+    model = keras.Sequential([keras.Input((100,)), *layers])
+    for layer in layers:
+        layer.kernel.assign(np.full((100, 100), 50.0))
+    float32 = synflow_tf.scorers.SynFlow(dtype="float32")
+    with pytest.raises(ValueError, match="range of float32.*float64"):
+        synflow_tf.prune(model, sparsity=0.5, scorer=float32)
+    assert np.isfinite(synflow_tf.score(model).log10_flow)
+
+
+def test_float32_and_float64_agree_in_one_round():
+    model = synflow_tf.models.conv((8, 8, 1))
+    scores = [
+        synflow_tf.score(model, scorer=synflow_tf.scorers.SynFlow(dtype=dtype))
+        for dtype in ("float32", "float64")
+    ]
+    for path in scores[0]:
+        np.testing.assert_allclose(scores[0][path], scores[1][path], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kwargs", [{"variant": "x"}, {"dtype": "float16"}])
+def test_synflow_checks_its_arguments(kwargs):
+    with pytest.raises(ValueError, match="must be one of"):
+        synflow_tf.scorers.SynFlow(**kwargs)
+
+
+def test_score_takes_masks_of_removed_weights():
+    model = _mlp("keras")
+    masks = synflow_tf.compute_masks(model, sparsity=0.5, rounds=5)
+    scores = synflow_tf.score(model, masks=masks)
+    for path, mask in masks.items():
+        assert np.all(scores[path][~mask] == 0)
+    np.testing.assert_allclose(scores.log10_flow, masks.log10_flow, rtol=1e-14)
+    other = synflow_tf.Masks({"elsewhere/kernel": [[1]]})
+    with pytest.raises(ValueError, match="'elsewhere/kernel'"):
+        synflow_tf.score(model, masks=other)
