@@ -14,10 +14,10 @@ from synflow_tf import scorers as scorers
 from synflow_tf.callbacks import SynFlowPruning as SynFlowPruning
 from synflow_tf.linearize import register_rule as register_rule
 from synflow_tf.masks import Masks as Masks
-from synflow_tf.pruning import Scores as Scores
 from synflow_tf.pruning import compute_masks as compute_masks
 from synflow_tf.pruning import prune as prune
-from synflow_tf.pruning import score as score
+from synflow_tf.scoring import Scores as Scores
+from synflow_tf.scoring import score as score
 
 __all__ = [
     "Masks",

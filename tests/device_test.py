@@ -1,0 +1,95 @@
+"""A round runs on the device, without a host call, compiled or not."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import synflow_tf
+from synflow_tf import pruning
+from synflow_tf import ranking
+from synflow_tf import scoring
+
+GPUS = tf.config.list_physical_devices("GPU")
+
+
+def _problem(dtype="float64"):
+    keras.utils.set_random_seed(3)
+    model = synflow_tf.models.resnet20((8, 8, 3))
+    scorer = synflow_tf.scorers.SynFlow(dtype=dtype)
+    return scoring.Problem(model, scorer, None, None)
+
+
+def _traced_round(problem):
+    groups = [sum(problem.sizes)]
+    weights = problem.start()
+    args = (
+        weights,
+        tf.ones_like(weights, tf.bool),
+        tf.constant([1000], tf.int64),
+    )
+    step = scoring.traced(
+        lambda *args: pruning.one_round(problem, groups, *args), args
+    )
+    return step, args
+
+
+def test_a_round_is_one_graph_without_python_or_transfers():
+    step, _ = _traced_round(_problem())
+    kinds = {node.op for node in step.graph.as_graph_def().node}
+    for function in step.graph.as_graph_def().library.function:
+        kinds |= {node.op for node in function.node_def}
+    host = {"PyFunc", "EagerPyFunc", "PyFuncStateless", "Print", "_Recv"}
+    assert not kinds & host
+    assert "Conv2D" in kinds and "Conv2DBackpropFilter" in kinds
+
+
+def test_a_round_pins_no_device():
+    step, _ = _traced_round(_problem())
+    devices = {op.device for op in step.graph.get_operations()}
+    assert not any("CPU" in device for device in devices - {""}) or not GPUS
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_scoring_compiled_by_xla_gives_the_same_scores(dtype):
+    problem = _problem(dtype)
+    weights = problem.start()
+    plain, flow = tf.function(problem.scores, autograph=False)(weights)
+    compiled, compiled_flow = tf.function(
+        problem.scores, autograph=False, jit_compile=True
+    )(weights)
+    tolerance = 1e-11 if dtype == "float64" else 1e-4
+    np.testing.assert_allclose(compiled, plain, rtol=tolerance)
+    np.testing.assert_allclose(compiled_flow, flow, rtol=tolerance)
+
+
+def test_the_radix_select_is_what_xla_cannot_compile():
+    # tf.math.bincount and tf.where have results whose size depends on values;
+    # a round is therefore a plain graph. Bisection by counting would compile,
+    # but passes over all scores 63 times instead of about 3.
+    scores = tf.constant(np.random.default_rng(0).random(100))
+    alive, count = tf.ones(100, tf.bool), tf.constant(10, tf.int64)
+    lowest = tf.function(ranking.lowest, jit_compile=True)
+    with pytest.raises(tf.errors.OpError, match="(?i)bincount|where|compile"):
+        lowest(scores, alive, count)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPUS, reason="TensorFlow sees no GPU here")
+def test_masks_computed_on_a_gpu_equal_those_of_the_cpu():
+    masks = {}
+    for device in ("CPU:0", "GPU:0"):
+        with tf.device(device):
+            keras.utils.set_random_seed(3)
+            model = synflow_tf.models.resnet20((32, 32, 3))
+            masks[device] = synflow_tf.compute_masks(model, compression=20)
+    assert masks["GPU:0"] == masks["CPU:0"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPUS, reason="TensorFlow sees no GPU here")
+def test_a_round_runs_on_the_gpu_that_has_the_weights():
+    with tf.device("GPU:0"):
+        problem = _problem()
+        step, args = _traced_round(problem)
+        assert all("GPU" in result.device for result in step(*args)[:2])
