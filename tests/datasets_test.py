@@ -1,0 +1,493 @@
+"""Data sets: real digits offline, the others prepared in tiny or mocked."""
+
+import importlib
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from sklearn import datasets as sklearn_datasets
+
+from synflow_tf import datasets
+from synflow_tf.datasets import digits
+from synflow_tf.datasets import pipeline
+
+DOWNLOADED = ["mnist", "cifar10", "cifar100"]
+AUGMENTED = ["cifar10", "cifar100"]
+# The authors' constants, stated a second time (Utils/load.py).
+MEAN_AND_STD = {
+    "mnist": ([0.1307], [0.3081]),
+    "cifar10": ([0.491, 0.482, 0.447], [0.247, 0.243, 0.262]),
+    "cifar100": ([0.507, 0.487, 0.441], [0.267, 0.256, 0.276]),
+}
+
+
+def arrays(dataset):
+    """All images and all labels of a data set, as two arrays."""
+    images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def normalized(images, name):
+    """The authors' normalization in float64."""
+    mean, std = MEAN_AND_STD[name]
+    return (images / 255.0 - np.array(mean)) / np.array(std)
+
+
+def variants(image):
+    """All 162 crops and flips of one zero-padded image."""
+    height, width, _ = image.shape
+    padded = np.pad(image, [(4, 4), (4, 4), (0, 0)])
+    crops = [
+        padded[top : top + height, left : left + width]
+        for top in range(9)
+        for left in range(9)
+    ]
+    return np.stack([flip for crop in crops for flip in (crop, crop[:, ::-1])])
+
+
+def which_variants(augmented, originals):
+    """Per image, which of its 162 variants it is; fails if it is none."""
+    indices = []
+    for image, original in zip(augmented, originals, strict=True):
+        equal = (variants(original) == image).all(axis=(1, 2, 3))
+        assert equal.sum() == 1
+        indices.append(int(equal.argmax()))
+    return indices
+
+
+def pixels(images, name):
+    """The uint8 pixels that were normalized to `images`."""
+    mean, std = MEAN_AND_STD[name]
+    values = (images * np.array(std) + np.array(mean)) * 255
+    np.testing.assert_allclose(values, values.round(), atol=1e-3)
+    return values.round().astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def digits_dir(tmp_path_factory):
+    """A data directory in which digits is prepared."""
+    data_dir = tmp_path_factory.mktemp("digits")
+    digits.Digits(data_dir=data_dir).download_and_prepare()
+    return data_dir
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Few random images in tfds's own files, and what is in them.
+
+    Returns:
+        The data directory, and a dict of `(name, split)` to images and labels.
+    """
+    data_dir = tmp_path_factory.mktemp("tiny")
+    rng = np.random.default_rng(0)
+    contents = {}
+    for name in DOWNLOADED:
+        builder = tfds.builder(name, data_dir=data_dir)
+        features = builder.info.features
+        for split, count in [("train", 40), ("test", 12)]:
+            contents[name, split] = (
+                rng.integers(
+                    0, 256, (count, *features["image"].shape), "uint8"
+                ),
+                rng.integers(0, features["label"].num_classes, count),
+            )
+
+        def split_generators(dl_manager, name=name, features=features):
+            extra = {"id": "", "coarse_label": 0}
+            extra = {k: v for k, v in extra.items() if k in features}
+            return {
+                split: [
+                    (index, {"image": image, "label": label, **extra})
+                    for index, (image, label) in enumerate(
+                        zip(*contents[name, split], strict=True)
+                    )
+                ]
+                for split in ("train", "test")
+            }
+
+        builder._split_generators = split_generators
+        builder.download_and_prepare()
+        # tfds stores examples in an order of its own.
+        for split in ("train", "test"):
+            stored = builder.as_dataset(split=split, as_supervised=True)
+            images, labels = arrays(stored.batch(64))
+            given = contents[name, split]
+            assert sorted(map(bytes, images)) == sorted(map(bytes, given[0]))
+            contents[name, split] = images, labels
+    return data_dir, contents
+
+
+@pytest.fixture
+def no_proxy(monkeypatch):
+    """No proxy in the environment."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def offline(monkeypatch, no_proxy):
+    """A machine on which no host name can be looked up."""
+
+    def fail(*args, **kwargs):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_connection", fail)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+
+
+def test_digits_are_pixel_for_pixel_those_of_scikit_learn(digits_dir):
+    source = sklearn_datasets.load_digits()
+    by_class = sorted(range(1797), key=lambda i: (source.target[i], i))
+    expected = {"test": sorted(by_class[::5])}
+    expected["train"] = sorted(set(range(1797)) - set(expected["test"]))
+    builder = digits.Digits(data_dir=digits_dir)
+    for split, indices in expected.items():
+        stored = builder.as_dataset(split=split, as_supervised=True)
+        images, labels = arrays(stored.batch(100))
+        assert images.dtype == np.uint8
+        np.testing.assert_array_equal(
+            images[..., 0], source.images[indices].astype(int)
+        )
+        np.testing.assert_array_equal(labels, source.target[indices])
+
+
+def test_train_and_test_digits_are_disjoint_complete_and_stratified(digits_dir):
+    source = sklearn_datasets.load_digits()
+    builder = digits.Digits(data_dir=digits_dir)
+    images, labels = {}, {}
+    for split in ("train", "test"):
+        stored = builder.as_dataset(split=split, as_supervised=True)
+        images[split], labels[split] = arrays(stored.batch(100))
+    assert (len(labels["train"]), len(labels["test"])) == (1437, 360)
+    as_bytes = {split: set(map(bytes, images[split])) for split in images}
+    assert not as_bytes["train"] & as_bytes["test"]
+    assert as_bytes["train"] | as_bytes["test"] == set(
+        map(bytes, source.images.astype(np.uint8))
+    )
+    a_fifth = np.bincount(source.target) / 5
+    assert np.abs(np.bincount(labels["test"]) - a_fifth).max() < 1
+
+
+def test_digits_are_normalized_by_the_statistics_of_their_training_split(
+    digits_dir,
+):
+    builder = digits.Digits(data_dir=digits_dir)
+    stored = builder.as_dataset(split="train", as_supervised=True)
+    originals, labels = arrays(stored.batch(100))
+    scaled = originals / 16.0
+    spec = datasets.spec("digits")
+    assert spec.mean == (round(scaled.mean(), 4),)
+    assert spec.std == (round(scaled.std(), 4),)
+    loaded = datasets.load("digits", 100, shuffle=False, data_dir=digits_dir)
+    images, loaded_labels = arrays(loaded)
+    assert images.dtype == np.float32
+    expected = (scaled - spec.mean[0]) / spec.std[0]
+    np.testing.assert_allclose(images, expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(loaded_labels, labels)
+
+
+def test_digits_are_built_without_network_and_only_once(
+    tmp_path, offline, monkeypatch
+):
+    first = datasets.load("digits", 64, split="test", data_dir=tmp_path)
+    monkeypatch.delattr(digits.Digits, "_generate_examples")
+    second = datasets.load("digits", 64, split="test", data_dir=tmp_path)
+    for a, b in zip(arrays(first), arrays(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_last_partial_batch_is_kept_and_cardinality_is_known(digits_dir):
+    for split, count in datasets.spec("digits").examples.items():
+        loaded = datasets.load("digits", 50, split=split, data_dir=digits_dir)
+        sizes = [len(labels) for _, labels in loaded.as_numpy_iterator()]
+        assert sizes == [50] * (count // 50) + [count % 50]
+        assert loaded.cardinality() == len(sizes)
+        assert loaded.element_spec == (
+            tf.TensorSpec((None, 8, 8, 1), tf.float32),
+            tf.TensorSpec((None,), tf.int64),
+        )
+
+
+def test_training_digits_are_reordered_in_each_epoch_and_by_seed(digits_dir):
+    def epochs(seed):
+        loaded = datasets.load("digits", 64, seed=seed, data_dir=digits_dir)
+        return [arrays(loaded)[0] for _ in range(2)]
+
+    first, second = epochs(seed=1)
+    again_first, again_second = epochs(seed=1)
+    other, _ = epochs(seed=2)
+    np.testing.assert_array_equal(first, again_first)
+    np.testing.assert_array_equal(second, again_second)
+    assert (first != second).any()
+    assert (first != other).any()
+    assert sorted(map(bytes, first)) == sorted(map(bytes, second))
+    in_order = datasets.load("digits", 64, shuffle=False, data_dir=digits_dir)
+    # Over the whole split: a stored neighbour lands anywhere.
+    position = {bytes(x): i for i, x in enumerate(arrays(in_order)[0])}
+    moved = np.abs([position[bytes(x)] - i for i, x in enumerate(first)])
+    assert moved.mean() > len(first) / 4
+
+
+@pytest.mark.parametrize("keras_line", ["keras", "tf_keras"])
+def test_both_keras_lines_fit_a_loaded_data_set(keras_line, digits_dir):
+    keras = importlib.import_module(keras_line)
+    model = keras.Sequential(
+        [keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")]
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    train = datasets.load("digits", 1437, data_dir=digits_dir)
+    history = model.fit(train, epochs=2, shuffle=False, verbose=0)
+    assert history.history["loss"][1] < history.history["loss"][0]
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_a_prepared_data_set_is_read_without_network(name, tiny, offline):
+    data_dir, contents = tiny
+    for split in ("train", "test"):
+        originals, labels = contents[name, split]
+        loaded = datasets.load(
+            name,
+            8,
+            split=split,
+            augment=False,
+            shuffle=False,
+            data_dir=data_dir,
+        )
+        images, loaded_labels = arrays(loaded)
+        assert images.dtype == np.float32
+        np.testing.assert_allclose(
+            images, normalized(originals, name), rtol=0, atol=1e-6
+        )
+        np.testing.assert_array_equal(loaded_labels, labels)
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_a_data_set_whose_host_answers_is_downloaded(
+    name, tmp_path, monkeypatch
+):
+    probed = []
+    monkeypatch.setattr(
+        pipeline, "_is_reachable", lambda url: probed.append(url) or True
+    )
+    spec = datasets.spec(name)
+    # Here `download_and_prepare` does nothing and reading makes images up.
+    with tfds.testing.mock_data(num_examples=20):
+        loaded = datasets.load(name, 8, data_dir=tmp_path)
+        images, labels = arrays(loaded)
+    assert len(probed) == 1 and probed[0].startswith("https://")
+    assert loaded.cardinality() == 3
+    assert images.shape == (20, *spec.input_shape)
+    assert images.dtype == np.float32
+    assert 0 <= labels.min() and labels.max() < spec.classes
+    black = normalized(np.zeros(spec.input_shape), name)
+    white = normalized(np.full(spec.input_shape, 255), name)
+    assert (images > black - 1e-6).all() and (images < white + 1e-6).all()
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_what_a_spec_says_is_what_tfds_says(name, tmp_path):
+    spec = datasets.spec(name)
+    features = tfds.builder(name, data_dir=tmp_path).info.features
+    assert spec.input_shape == features["image"].shape
+    assert spec.classes == features["label"].num_classes
+    assert (spec.mean, spec.std) == tuple(map(tuple, MEAN_AND_STD[name]))
+    train = 60000 if name == "mnist" else 50000
+    assert spec.examples == {"train": train, "test": 10000}
+    assert spec.max_value == 255
+
+
+def test_every_crop_and_flip_of_the_padded_image_occurs_about_equally_often():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), "uint8")
+    count = 162 * 40
+    images = tf.tile(tf.constant(image)[tf.newaxis], [count, 1, 1, 1])
+    augmented = pipeline.augment(images, seed=[1, 2])
+    assert augmented.dtype == tf.uint8 and augmented.shape == images.shape
+    number = {bytes(x): i for i, x in enumerate(variants(image))}
+    assert len(number) == 162
+    occurrences = np.bincount([number[bytes(x)] for x in augmented.numpy()])
+    # Each is binomial around 40 with a standard deviation of 6.3.
+    assert len(occurrences) == 162
+    assert occurrences.min() > 10 and occurrences.max() < 70
+
+
+def test_images_that_are_not_square_are_cropped_to_their_own_shape():
+    images = np.random.default_rng(0).integers(0, 256, (9, 6, 10, 2), "uint8")
+    augmented = pipeline.augment(tf.constant(images), seed=[1, 2])
+    assert len(set(which_variants(augmented.numpy(), images))) > 1
+
+
+@pytest.mark.parametrize("name", AUGMENTED)
+def test_each_training_image_is_cropped_out_of_a_black_border_by_itself(
+    name, tiny
+):
+    data_dir, contents = tiny
+    originals, labels = contents[name, "train"]
+    loaded = datasets.load(name, 20, shuffle=False, seed=0, data_dir=data_dir)
+    images, loaded_labels = arrays(loaded)
+    np.testing.assert_array_equal(loaded_labels, labels)
+    chosen = which_variants(pixels(images, name), originals)
+    # Per image, not per batch; and the second batch not like the first.
+    assert len(set(chosen[:20])) > 10 and len(set(chosen[20:])) > 10
+    assert chosen[:20] != chosen[20:]
+
+
+def test_augmentation_is_another_in_each_epoch_and_follows_the_seed(tiny):
+    data_dir, _ = tiny
+
+    def epochs(seed, shuffle):
+        loaded = datasets.load(
+            "cifar10", 8, shuffle=shuffle, seed=seed, data_dir=data_dir
+        )
+        return [arrays(loaded)[0] for _ in range(2)]
+
+    for shuffle in (False, True):
+        first, second = epochs(1, shuffle)
+        np.testing.assert_array_equal([first, second], epochs(1, shuffle))
+        assert (first != second).any()
+        assert (first != epochs(2, shuffle)[0]).any()
+    assert (epochs(None, False)[0] != epochs(None, False)[0]).any()
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_the_test_split_is_neither_augmented_nor_reordered(name, tiny):
+    data_dir, contents = tiny
+    expected, labels = contents[name, "test"]
+    loaded = datasets.load(name, 5, split="test", data_dir=data_dir)
+    for _ in range(2):
+        images, loaded_labels = arrays(loaded)
+        np.testing.assert_array_equal(pixels(images, name), expected)
+        np.testing.assert_array_equal(loaded_labels, labels)
+
+
+def test_training_images_of_mnist_are_not_augmented(tiny):
+    data_dir, contents = tiny
+    loaded = datasets.load("mnist", 8, shuffle=False, data_dir=data_dir)
+    expected, _ = contents["mnist", "train"]
+    np.testing.assert_array_equal(pixels(arrays(loaded)[0], "mnist"), expected)
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
+def test_a_missing_data_set_without_network_says_at_once_how_to_get_it(
+    name, tmp_path, offline, monkeypatch
+):
+    # Without network this would retry for minutes, and then fail.
+    monkeypatch.setattr(
+        tfds.core.DatasetBuilder,
+        "download_and_prepare",
+        lambda *args, **kwargs: pytest.fail("A download was tried."),
+    )
+    start = time.monotonic()
+    with pytest.raises(FileNotFoundError) as raised:
+        datasets.load(name, 8, data_dir=tmp_path)
+    assert time.monotonic() - start < 10
+    message = str(raised.value)
+    host = "googleapis.com" if name == "mnist" else "www.cs.toronto.edu"
+    assert message.startswith(
+        f"Argument `data_dir` must hold the prepared data set {name!r}"
+    )
+    assert f"Received: data_dir={tmp_path!r}" in message
+    assert host in message
+    assert f"tfds.load('{name}:3.0." in message
+    assert f"copy the folder data/{name} to {tmp_path / name}" in message
+    # A failed attempt leaves nothing that could be taken for a data set.
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_host_name_that_is_never_found_is_waited_for_briefly(
+    monkeypatch, no_proxy
+):
+    monkeypatch.setattr(
+        socket, "create_connection", lambda *args: time.sleep(20)
+    )
+    assert pipeline._PROBE_SECONDS <= 5
+    monkeypatch.setattr(pipeline, "_PROBE_SECONDS", 0.1)
+    start = time.monotonic()
+    assert not pipeline._is_reachable("https://www.cs.toronto.edu/file")
+    assert time.monotonic() - start < 10
+
+
+def test_a_host_is_reachable_if_and_only_if_it_accepts_a_connection(no_proxy):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/file"
+        assert pipeline._is_reachable(url)
+    assert not pipeline._is_reachable(url)
+
+
+def test_a_proxy_is_trusted_to_reach_the_host(monkeypatch, offline):
+    url = "https://www.cs.toronto.edu/file"
+    assert not pipeline._is_reachable(url)
+    monkeypatch.setenv("HTTP_PROXY", "http://localhost:1")
+    assert not pipeline._is_reachable(url)
+    monkeypatch.setenv("HTTPS_PROXY", "http://localhost:1")
+    assert pipeline._is_reachable(url)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"name": "imagenet"},
+            r"Argument `name` must be one of 'digits', 'mnist', 'cifar10', "
+            r"'cifar100'\. Received: name='imagenet'",
+        ),
+        (
+            {"batch_size": 0},
+            r"Argument `batch_size` must be an integer >= 1\. "
+            r"Received: batch_size=0",
+        ),
+        (
+            {"batch_size": 2.5},
+            r"Argument `batch_size` must be .* Received: batch_size=2\.5",
+        ),
+        (
+            {"split": "validation"},
+            r"Argument `split` must be one of 'train', 'test'\. "
+            r"Received: split='validation'",
+        ),
+        (
+            {"augment": True},
+            r"Argument `augment` must be False or None for 'digits'.* "
+            r"Received: augment=True",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_is_right(
+    changed, message, digits_dir
+):
+    arguments = {"name": "digits", "batch_size": 8, "data_dir": digits_dir}
+    with pytest.raises(ValueError, match=message):
+        datasets.load(**{**arguments, **changed})
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    tmp_path, monkeypatch
+):
+    remedy = r"pip install synflow_tf\[examples\]"
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "sklearn", None)
+        with pytest.raises(ImportError, match=f"scikit-learn.*{remedy}"):
+            datasets.load("digits", 8, data_dir=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "tensorflow_datasets", None)
+        with pytest.raises(ImportError, match=f"tensorflow_datasets.*{remedy}"):
+            datasets.load("digits", 8, data_dir=tmp_path)
+    # The first failure left nothing half done behind.
+    assert len(datasets.load("digits", 1437, data_dir=tmp_path)) == 1
+
+
+def test_importing_the_package_imports_no_data_set_library():
+    code = """if True:
+        import sys
+        import tensorflow
+        before = set(sys.modules)
+        import synflow_tf.datasets
+        new = {name.split(".")[0] for name in set(sys.modules) - before}
+        sys.exit(bool(new & {"tensorflow_datasets", "sklearn"}))
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
