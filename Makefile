@@ -1,0 +1,31 @@
+# Everything runs in a virtual environment that is made here, from setup.py.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: test test-all lint demo clean
+
+# Lints, then tests all but what is marked slow.
+test: lint
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Trains a VGG on handwritten digits, dense and pruned 10, 100 and 1000 times.
+demo: $(VENV)/installed
+	$(BIN)/python examples/train.py --output_dir=results/digits
+
+$(VENV)/installed: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) results
