@@ -117,7 +117,9 @@ def _record_logits(reference, code):
     import torch
 
     sys.path.insert(0, str(code))
-    from Models import lottery_resnet, lottery_vgg, mlp
+    from Models import lottery_resnet
+    from Models import lottery_vgg
+    from Models import mlp
 
     def logits(model, parameters, input_shape):
         state = model.state_dict()
