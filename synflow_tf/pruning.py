@@ -196,7 +196,7 @@ def one_round(problem, groups, weights, alive, more):
         )
     ]
     alive = tf.concat(kept, axis=0)
-    return tf.where(alive, weights, tf.zeros((), weights.dtype)), alive, flow
+    return weights * tf.cast(alive, weights.dtype), alive, flow
 
 
 def round_densities(sparsity=None, compression=None, schedule=None, rounds=100):

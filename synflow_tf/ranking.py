@@ -8,8 +8,10 @@ linear in the number of scores, where sorting 14.7 million takes seconds.
 
 import tensorflow as tf
 
-_DIGIT = 16
-_DIGITS = 2**_DIGIT
+# Bits of a score that are looked at together. Many at first, so that few
+# scores share them; fewer then, since the histogram itself takes time.
+_FIRST_DIGIT = 16
+_DIGIT = 12
 
 
 def count_removed(density, size):
@@ -41,38 +43,66 @@ def lowest(scores, alive, count):
     bits = scores.dtype.size * 8
     integer = tf.int64 if bits == 64 else tf.int32
     keys = tf.bitcast(scores, integer)
+    low = bits - _FIRST_DIGIT
 
-    # The alive scores that share all digits of the last one to go so far, by
-    # index, and the rank of that one among them.
-    ties = None
+    # The sign bit is 0 in every score, so the highest digit is nobody's and
+    # stands for what is removed already.
+    digits = tf.cast(tf.bitcast(scores, tf.uint16)[:, -1], tf.int32)
+    digits = tf.where(alive, digits, 2**_FIRST_DIGIT - 1)
     rank = tf.maximum(count - 1, 0)
-    for shift in range(bits - _DIGIT, -1, -_DIGIT):
-        digits = tf.bitwise.right_shift(keys, tf.constant(shift, integer))
-        digits = tf.cast(digits, tf.int32)
-        if ties is None:
-            # No sign bit is set, so this digit is nobody's.
-            digits = tf.where(alive, digits, _DIGITS - 1)
-        else:
-            digits &= _DIGITS - 1
-        digit, lower = _digit_of(digits, rank)
-        rank -= lower
-        here = tf.where(tf.equal(digits, digit))[:, 0]
-        ties = here if ties is None else tf.gather(ties, here)
-        keys = tf.gather(keys, here)
-    threshold = tf.gather(scores, ties[0])
+    ties, rank = _of_rank(digits, _FIRST_DIGIT, rank)
+    # `ties` are the alive scores that share all digits of the last one to go
+    # so far, by index; `rank` is the rank of that one among them.
+    while low > 0:
+        width = min(_DIGIT, low)
+        low -= width
+        digits = tf.bitwise.right_shift(
+            tf.gather(keys, ties), tf.constant(low, integer)
+        )
+        digits = tf.cast(digits & (2**width - 1), tf.int32)
+        here, rank = _of_rank(digits, width, rank)
+        ties = tf.gather(ties, here)
+    # Bits are compared, because floats below 1e-38 may be compared as 0.
+    threshold = tf.gather(keys, ties[0])
     kept_ties = ties[tf.minimum(rank + 1, count) :]
     return tf.tensor_scatter_nd_update(
-        alive & (scores > threshold),
+        alive & (keys > threshold),
         kept_ties[:, None],
         tf.ones_like(kept_ties, tf.bool),
     )
 
 
-def _digit_of(digits, rank):
-    """The digit of the element of a rank, and how many digits are lower."""
-    counts = tf.math.bincount(
-        digits, minlength=_DIGITS, maxlength=_DIGITS, dtype=tf.int64
+def _of_rank(digits, width, rank):
+    """Finds the digits that equal the one of a rank.
+
+    Args:
+        digits: int32 tensor of shape (n,), each in [0, 2**width).
+        width: int, the number of bits.
+        rank: int64 tensor of shape (), in [0, n).
+
+    Returns:
+        The indices of those digits, int64, in order; and how many of them come
+        before the one of that rank, int64.
+    """
+    counts = tf.raw_ops.DenseBincount(
+        input=digits,
+        size=2**width,
+        weights=tf.zeros([0], tf.int64),
+        binary_output=False,
     )
+    first = tf.constant(0)
+    if width > _DIGIT:
+        # By rows at first, because a cumulative sum runs on one core.
+        rows = tf.reshape(counts, [2 ** (width - _DIGIT), -1])
+        row, rank = _bin_of(tf.reduce_sum(rows, axis=1), rank)
+        counts, first = tf.gather(rows, row), row * 2**_DIGIT
+    digit, rank = _bin_of(counts, rank)
+    return tf.where(tf.equal(digits, first + digit))[:, 0], rank
+
+
+def _bin_of(counts, rank):
+    """The bin that an element is in, int32, and its rank there."""
     cumulative = tf.cumsum(counts)
-    digit = tf.math.count_nonzero(cumulative <= rank, dtype=tf.int32)
-    return digit, cumulative[digit] - counts[digit]
+    below = cumulative <= rank
+    index = tf.reduce_sum(tf.cast(below, tf.int32))
+    return index, rank - tf.reduce_max(tf.where(below, cumulative, 0))

@@ -114,11 +114,16 @@ class Problem:
         """The prepared weights, tensor of shape (n,), 0 where masked."""
         pieces = []
         for weight in self.weights:
-            value = tf.cast(variables.value(weight.variable), self.dtype)
+            value = variables.value(weight.variable)
+            if value.dtype != tf.float64:
+                value = tf.cast(value, tf.float32)
             if masks is not None and weight.path in masks:
-                value = tf.where(masks[weight.path], value, 0)
-            pieces.append(tf.reshape(self.scorer.prepare(value), [-1]))
-        return tf.concat(pieces, axis=0)
+                value *= tf.cast(masks[weight.path], value.dtype)
+            pieces.append(tf.reshape(value, [-1]))
+        if len({piece.dtype for piece in pieces}) > 1:
+            pieces = [tf.cast(piece, tf.float64) for piece in pieces]
+        flat = tf.concat(pieces, axis=0)
+        return self.scorer.prepare(tf.cast(flat, self.dtype))
 
     def split(self, flat):
         """The pieces of a vector, each of its weight's shape."""

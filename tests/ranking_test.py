@@ -69,6 +69,12 @@ def test_equal_scores_go_in_the_order_of_their_index(count):
     np.testing.assert_array_equal(kept, np.arange(1000) >= count)
 
 
+def test_scores_below_the_normal_range_are_told_apart():
+    scores = np.array([4e-40, 0.0, 3e-40], np.float32)
+    kept = _lowest(scores, np.ones(3, bool), 2)
+    np.testing.assert_array_equal(kept, [True, False, False])
+
+
 def test_weights_that_are_removed_already_stay_removed_and_do_not_count():
     alive = np.array([False, True, False, True, True])
     kept = _lowest(np.array([0.0, 0.0, 0.0, 1.0, 2.0]), alive, 1)

@@ -6,8 +6,8 @@ from synflow_tf import graph as graph_lib
 from synflow_tf import variables
 from synflow_tf.linearize import registry
 
-# Weights up to this many entries become constants of the traced function, so
-# that TensorFlow folds what depends on them alone; larger ones stay arguments.
+# Weights up to this many entries become NumPy arrays, so that what depends on
+# them alone is computed while tracing; larger ones stay arguments.
 _CONSTANT_SIZE = 8192
 
 # What Keras passes to layers that ask for it; scores are for inference, on one
@@ -32,15 +32,18 @@ class LinearWeights:
         self.affine = affine
 
     def __getitem__(self, variable):
-        """The absolute value of a variable, a tensor of the dtype to use."""
+        """The absolute value of a variable, of the dtype to compute in.
+
+        A tensor, or, for small variables that no scores are wanted for, a
+        NumPy array.
+        """
         key = id(variable)
         if key not in self._tensors:
             with tf.init_scope():
                 value = tf.cast(variables.value(variable), self._dtype)
                 value = tf.abs(value)
-            if value.shape.num_elements() <= _CONSTANT_SIZE:
-                value = tf.constant(value.numpy())
-            self._tensors[key] = value
+            small = value.shape.num_elements() <= _CONSTANT_SIZE
+            self._tensors[key] = value.numpy() if small else value
         return self._tensors[key]
 
 

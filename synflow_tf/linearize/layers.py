@@ -139,7 +139,7 @@ def batch_normalization(layer, weights, x):
         last = axes == [x.shape.rank - 1]
         return tensor if last else tf.reshape(tensor, shape)
 
-    scale = tf.math.rsqrt(weights[layer.moving_variance] + layer.epsilon)
+    scale = (weights[layer.moving_variance] + layer.epsilon) ** -0.5
     if layer.scale:
         scale *= weights[layer.gamma]
     if weights.affine:
