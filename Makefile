@@ -17,7 +17,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Trains a VGG on handwritten digits, dense and pruned 10, 100 and 1000 times.
+# Trains a ResNet on handwritten digits, dense and pruned 10, 100 and 1000 times.
 demo: $(VENV)/installed
 	$(BIN)/python examples/train.py --output_dir=results/digits
 

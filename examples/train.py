@@ -41,7 +41,7 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Where prepared data sets are; tfds's default if not set."
 )
 _MODEL = flags.DEFINE_enum(
-    "model", "vgg11_bn", sorted(synflow_tf.models.__all__), "Network."
+    "model", "wide_resnet20", sorted(synflow_tf.models.__all__), "Network."
 )
 _KERAS = flags.DEFINE_enum("keras", "keras", sorted(_LINES), "Keras line.")
 _COMPRESSION = flags.DEFINE_list(
@@ -56,7 +56,7 @@ _ROUNDS = flags.DEFINE_integer(
 _SCOPE = flags.DEFINE_enum(
     "scope", "global", ["global", "local"], "One ranking, or one per layer."
 )
-_EPOCHS = flags.DEFINE_integer("epochs", 10, "Epochs.", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 64, "Images per step.", lower_bound=1
 )
@@ -64,10 +64,10 @@ _OPTIMIZER = flags.DEFINE_enum(
     "optimizer", "momentum", sorted(_OPTIMIZERS), "Optimizer."
 )
 _LEARNING_RATE = flags.DEFINE_float(
-    "learning_rate", 0.02, "Learning rate.", lower_bound=0.0
+    "learning_rate", 0.05, "Learning rate.", lower_bound=0.0
 )
 _LR_DROPS = flags.DEFINE_list(
-    "lr_drops", ["6", "8"], "Epochs at which the learning rate drops."
+    "lr_drops", ["12", "16"], "Epochs at which the learning rate drops."
 )
 _LR_DROP_RATE = flags.DEFINE_float(
     "lr_drop_rate", 0.1, "What it is multiplied by there.", lower_bound=0.0

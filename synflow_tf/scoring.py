@@ -4,6 +4,7 @@ import collections.abc
 import itertools
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from synflow_tf import graph as graph_lib
@@ -100,9 +101,7 @@ class Problem:
         self.inputs = linearize.ones(self.graph, input_shape, self.dtype)
         for weight in variables.weights(model):
             value = variables.value(weight.variable)
-            if value.dtype.is_floating and not tf.reduce_all(
-                tf.math.is_finite(value)
-            ):
+            if value.dtype.is_floating and not np.isfinite(value).all():
                 raise ValueError(
                     "Argument `model` must have finite weights. Received: "
                     f"model={model.name!r}, whose weight {weight.path!r} has "

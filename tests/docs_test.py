@@ -1,0 +1,53 @@
+"""Every example in README.md and in the docstrings runs."""
+
+import doctest
+import importlib
+import pathlib
+import pkgutil
+import re
+import subprocess
+import sys
+
+import pytest
+
+import synflow_tf
+
+README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.M)
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(synflow_tf.__path__, "synflow_tf.")
+]
+
+
+def test_the_readme_has_snippets():
+    assert len(SNIPPETS) >= 4
+
+
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_a_snippet_of_the_readme_runs(number, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SNIPPETS[number]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_give_what_they_say(name, tmp_path):
+    module = importlib.import_module(name)
+    results = doctest.testmod(
+        module,
+        extraglobs={"synflow_tf": synflow_tf},
+        optionflags=doctest.ELLIPSIS,
+    )
+    assert results.failed == 0
+    # Every module with public functions shows how to use them.
+    assert results.attempted or name not in (
+        "synflow_tf.masks",
+        "synflow_tf.pruning",
+        "synflow_tf.schedules",
+        "synflow_tf.scoring",
+    )

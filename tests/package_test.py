@@ -1,0 +1,103 @@
+"""The public names, and what importing them does to a process."""
+
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import synflow_tf
+
+ROOT = pathlib.Path(__file__).parent.parent
+PUBLIC = [
+    "Masks",
+    "Scores",
+    "SynFlowPruning",
+    "compute_masks",
+    "datasets",
+    "models",
+    "prune",
+    "register_rule",
+    "schedules",
+    "score",
+    "scorers",
+]
+
+
+def _in_a_new_process(code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_public_names_are_these():
+    assert synflow_tf.__all__ == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_documented_with_an_example_and_in_the_readme(
+    name,
+):
+    public = getattr(synflow_tf, name)
+    assert inspect.getdoc(public)
+    assert name in (ROOT / "README.md").read_text()
+    if inspect.isfunction(public):
+        assert ">>>" in public.__doc__
+        for section in ("Args:", "Returns:", "Raises:"):
+            assert section in public.__doc__, section
+
+
+def test_importing_changes_neither_the_environment_nor_tf_keras():
+    _in_a_new_process(
+        "import os, sys\n"
+        "import tensorflow as tf\n"
+        "before, keras = dict(os.environ), tf.keras.__name__\n"
+        "import synflow_tf\n"
+        "assert dict(os.environ) == before\n"
+        "assert tf.keras.__name__ == keras\n"
+        "assert 'tensorflow_model_optimization' not in sys.modules\n"
+        "assert 'tensorflow_datasets' not in sys.modules\n"
+    )
+
+
+def test_tfmot_can_be_imported_first():
+    _in_a_new_process(
+        "import tensorflow_model_optimization, keras, synflow_tf\n"
+        "model = synflow_tf.models.fc((8, 8, 1))\n"
+        "assert isinstance(model, keras.Model)\n"
+        "synflow_tf.prune(model, sparsity=0.5, rounds=2)\n"
+    )
+
+
+def test_a_terminal_shows_a_bar_and_a_file_does_not():
+    code = (
+        "import sys, synflow_tf\n"
+        "sys.stdout.isatty = lambda: {tty}\n"
+        "model = synflow_tf.models.fc((8, 8, 1))\n"
+        "synflow_tf.prune(model, sparsity=0.5, rounds=3, progress={wanted})\n"
+    )
+    shown = {
+        (tty, wanted): _in_a_new_process(code.format(tty=tty, wanted=wanted))
+        for tty in (True, False)
+        for wanted in (True, False)
+    }
+    assert "3/3" in shown.pop((True, True))
+    assert set(shown.values()) == {""}
+
+
+def test_the_setup_requires_what_is_imported():
+    setup = (ROOT / "setup.py").read_text()
+    for name in (
+        "absl-py",
+        "importlib_resources",
+        "keras>=3",
+        "setuptools; python_version >= '3.12'",
+        "tensorflow>=2.16",
+        "tensorflow-datasets",
+        "tensorflow-model-optimization>=0.8.1",
+        "tf-keras",
+    ):
+        assert f'"{name}' in setup
