@@ -170,6 +170,26 @@ def test_fc_reaches_the_maximal_critical_compression():
     assert np.isfinite(masks.log10_flow)
 
 
+@pytest.mark.slow
+def test_a_plain_vgg_reaches_the_maximal_critical_compression():
+    keras.utils.set_random_seed(0)
+    model = synflow_tf.models.vgg11()
+    kernels, masks = _chain_at_the_maximal_compression(model, rounds=1000)
+    assert [int(mask.sum()) for mask in masks.values()] == [1] * kernels
+    assert np.isfinite(masks.log10_flow)
+
+
+@pytest.mark.parametrize("compression", [10, 100, 1000, 10_000])
+def test_vgg16_bn_keeps_exact_counts_and_every_kernel(compression):
+    keras.utils.set_random_seed(0)
+    model = synflow_tf.models.vgg16_bn()
+    masks = synflow_tf.compute_masks(model, compression=compression)
+    removed = masks.size * (compression - 1) // compression
+    assert masks.kept == masks.size - removed
+    assert all(mask.any() for mask in masks.values())
+    assert np.isfinite(masks.log10_flow)
+
+
 @BOTH
 def test_prunable_selects_by_path_layer_pattern_class_and_predicate(line):
     line = LINES[line]
