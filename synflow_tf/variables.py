@@ -215,9 +215,7 @@ def _unwrapped(variable):
     distribution strategy holds one for each replica (`values`); set on the
     wrapper, a constraint is silently ignored.
     """
-    if not isinstance(variable, tf.__internal__.types.Tensor) and hasattr(
-        variable, "_variable"
-    ):
+    if hasattr(variable, "_variable"):
         return _unwrapped(variable._variable)
     if isinstance(variable, tf.distribute.DistributedValues):
         return [variable, *variable.values]

@@ -38,6 +38,12 @@ def _model(line, seed=0):
     )
 
 
+def _global_policy(line):
+    if line is keras:
+        return keras.config.dtype_policy()
+    return tf_keras.mixed_precision.global_policy()
+
+
 def _compile(line, model, optimizer):
     model.compile(
         OPTIMIZERS[optimizer](line),
@@ -97,6 +103,21 @@ def test_removed_weights_are_zero_inside_a_call_of_several_steps(line):
     x, y = _data()
     masks = synflow_tf.prune(model, sparsity=0.9, rounds=10)
     model.fit(x, y, epochs=2, batch_size=8, verbose=0)
+    assert _revived(model, masks)[0] == 0
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_removed_weights_are_zero_under_mixed_precision(line):
+    policy = _global_policy(line)
+    line.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = _model(line)
+    finally:
+        line.mixed_precision.set_global_policy(policy)
+    masks = synflow_tf.prune(model, sparsity=0.9, rounds=10)
+    _compile(line, model, "adam")
+    x, y = _data()
+    model.fit(x, y, epochs=2, batch_size=16, verbose=0)
     assert _revived(model, masks)[0] == 0
 
 
