@@ -10,12 +10,12 @@ import synflow_tf
 BOTH = pytest.mark.parametrize("line", [keras, tf_keras])
 
 
-def _model(line, name="b"):
+def _model(line, name="b", units=4):
     return line.Sequential(
         [
             line.Input((6,)),
             line.layers.Dense(5, name="a"),
-            line.layers.Dense(4, name=name),
+            line.layers.Dense(units, name=name),
         ]
     )
 
@@ -121,7 +121,7 @@ def test_masks_of_another_model_change_nothing(line, method):
     masks = _masks()
     for model in (
         _model(line, name="c"),
-        line.Sequential([line.Input((6,)), line.layers.Dense(9, name="a")]),
+        _model(line, units=3),
     ):
         before = model.get_weights()
         with pytest.raises(ValueError, match="model that the masks are of"):

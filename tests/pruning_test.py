@@ -78,6 +78,13 @@ def test_a_sparsity_and_its_compression_are_the_same():
     assert by_sparsity.sparsity == 0.74  # floor(0.75 * 50) = 37 of 50
 
 
+def test_a_sparsity_is_the_decimal_that_was_written():
+    layer = keras.layers.Dense(10)
+    model = keras.Sequential([keras.Input((10,)), layer])
+    masks = synflow_tf.compute_masks(model, sparsity=0.29, rounds=2)
+    assert masks.kept == 71  # the double 0.29 times 100 is below 29
+
+
 @BOTH
 def test_sparsity_0_removes_nothing(line):
     masks = synflow_tf.compute_masks(_mlp(line), sparsity=0, rounds=2)
@@ -268,7 +275,7 @@ def test_a_model_called_on_a_dict_of_inputs_is_read_in_the_right_order(line):
         name="inner",
     )
     x, y = line.Input((2,)), line.Input((5,))
-    outer = line.Model([x, y], inner({"narrow": x, "wide": y}))
+    outer = line.Model([x, y], inner({"wide": y, "narrow": x}))
     scores = synflow_tf.score(outer)
     assert scores["inner/w/kernel"].shape == (5, 3)
     assert scores["inner/n/kernel"].shape == (2, 3)

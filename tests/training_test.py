@@ -153,6 +153,23 @@ def test_the_callback_keeps_the_masks_in_a_second_fit(line):
     assert _revived(model, first)[0] == 0
 
 
+def test_a_second_fit_does_not_score_again():
+    calls = []
+
+    class Counting(synflow_tf.scorers.SynFlow):
+        def score(self, *args):
+            calls.append(1)
+            return super().score(*args)
+
+    model = _model(keras)
+    _compile(keras, model, "adam")
+    callback = synflow_tf.SynFlowPruning(0.8, rounds=5, scorer=Counting())
+    x, y = _data()
+    for _ in range(2):
+        model.fit(x, y, callbacks=[callback], verbose=0)
+        assert len(calls) == 1
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_one_callback_prunes_two_models(line):
     callback = synflow_tf.SynFlowPruning(compression=5, rounds=10)
