@@ -70,6 +70,7 @@ class SynFlowPruning(_Callback):
         scope: "global" or "local".
         prunable: which weights.
         input_shape: the size of the input.
+        on_unscored: "error" or "keep".
         progress: bool.
 
     Attributes:
@@ -96,6 +97,7 @@ class SynFlowPruning(_Callback):
         scope="global",
         prunable=None,
         input_shape=None,
+        on_unscored="error",
         progress=True,
     ):
         amount = {
@@ -124,6 +126,7 @@ class SynFlowPruning(_Callback):
             "scope": scope,
             "prunable": prunable,
             "input_shape": input_shape,
+            "on_unscored": on_unscored,
             "progress": progress,
         }
         self._pruned = False

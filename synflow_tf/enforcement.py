@@ -41,15 +41,20 @@ def enforce(variable, mask):
     """Sets the removed entries to 0 and keeps them so, under any optimizer."""
     zero(variable, mask)
     constraint = variables.get_constraint(variable)
-    if isinstance(constraint, MaskConstraint):
+    if is_enforced(variable):
         constraint.mask.assign(mask)
     else:
         constraint = MaskConstraint(mask, constraint)
         variables.set_constraint(variable, constraint)
 
 
+def is_enforced(variable):
+    """Whether `enforce` holds for a variable."""
+    return isinstance(variables.get_constraint(variable), MaskConstraint)
+
+
 def release(variable):
     """Ends `enforce`; nothing happens where there is none."""
-    constraint = variables.get_constraint(variable)
-    if isinstance(constraint, MaskConstraint):
+    if is_enforced(variable):
+        constraint = variables.get_constraint(variable)
         variables.set_constraint(variable, constraint.inner)

@@ -1,7 +1,9 @@
 """Reads a Keras model, of either line, as one flat list of nodes.
 
-Nested models are inlined and shared layers stay shared. Together with
-`variables` this is the room that knows how Keras stores a model.
+Nested models are inlined, shared layers stay shared, and a layer whose `call`
+is the user's own is opened: what it does becomes nodes as well (`tracing`).
+Together with `tracing` and `variables` this is the room that knows how Keras
+stores a model.
 """
 
 import dataclasses
@@ -10,19 +12,8 @@ import typing
 import tensorflow as tf
 
 from synflow_tf import _lines
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Slot:
-    """Stands for the tensor that one node returns and others take.
-
-    Attributes:
-        shape: tuple of int or None, batch dimension first.
-        dtype: str, what the model was built with.
-    """
-
-    shape: tuple
-    dtype: str
+from synflow_tf import tracing
+from synflow_tf.tracing import Slot as Slot
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +21,8 @@ class Node:
     """One call of one layer.
 
     Attributes:
-        layer: the layer (or Keras 3 operation) that is called.
+        layer: what is called: a layer, an operation, a
+            `Read` or an `Opaque`.
         args: tuple, its positional arguments; a `Slot` stands for each
             tensor, at any depth of lists and dicts.
         kwargs: dict, its keyword arguments, likewise.
@@ -42,6 +34,43 @@ class Node:
     kwargs: dict
     outputs: list
 
+    @property
+    def inputs(self):
+        """List of `Slot`, those among the arguments, flat."""
+        flat = tf.nest.flatten((self.args, self.kwargs))
+        return [x for x in flat if isinstance(x, Slot)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Read:
+    """A node's layer: reads a weight that an opened layer computes with.
+
+    Attributes:
+        variable: the Keras variable, or a constant.
+        name: str, the name of the layer that was opened.
+    """
+
+    variable: typing.Any
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opaque:
+    """A node's layer: one that has no rule and could not be opened.
+
+    Attributes:
+        layer: the layer.
+        reason: str, why not.
+    """
+
+    layer: typing.Any
+    reason: str
+
+    @property
+    def name(self):
+        """The layer's name."""
+        return self.layer.name
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
@@ -51,7 +80,8 @@ class Graph:
         model: the Keras model.
         line: its Keras line, the module `keras` or `tf_keras`.
         nodes: list of `Node`.
-        inputs: list of `Slot`, flat, in the order of `model.inputs`.
+        inputs: list of `Slot`, flat, in the order of `model.inputs`; all
+            sizes but the batch's are known.
         outputs: list of `Slot`, flat, in the order of `model.outputs`.
     """
 
@@ -72,11 +102,15 @@ def check_built(model):
         )
 
 
-def read(model):
+def read(model, leaf=lambda layer: False, input_shape=None):
     """Reads a model as a graph.
 
     Args:
-        model: a built functional or sequential model of Keras 3 or tf_keras.
+        model: a built model of Keras 3 or tf_keras.
+        leaf: function of a layer, whether it is to stay one node.
+        input_shape: None, or the shape of the input without the batch
+            dimension; for several inputs a list of such, in the order of
+            `model.inputs`. Needed where the model leaves a size open.
 
     Returns:
         `Graph`.
@@ -84,99 +118,130 @@ def read(model):
     Raises:
         TypeError: if `model` is not a Keras model, or a layer in it is of the
             other Keras line.
-        ValueError: if `model` is not built, or has no graph (a subclassed
-            model).
+        ValueError: if `model` is not built, if a size is open or `input_shape`
+            does not fit, or if it cannot be called on inputs of that shape.
     """
     line = _lines.line_of(model)
     check_built(model)
-    functional = as_functional(model)
-    if functional is None:
-        raise ValueError(
-            "Argument `model` must be a functional or sequential model with "
-            f"known inputs. Received: model={model.name!r} (of type "
-            f"{type(model).__name__}), whose layers are connected in Python "
-            "only. Build it as `Model(inputs, outputs)`."
-        )
-    inputs = [_slot(x) for x in functional.inputs]
-    nodes = []
-    outputs = _inline(functional, inputs, nodes, line)
-    return Graph(model, line, nodes, inputs, outputs)
+    args, kwargs = tracing.signature(model, line, input_shape)
+    reader = _Reader(line, leaf)
+    outputs = reader.read(model, args, kwargs)
+    flat = tf.nest.flatten((args, kwargs))
+    inputs = [x for x in flat if isinstance(x, Slot)]
+    return Graph(model, line, reader.nodes, inputs, outputs)
 
 
-def as_functional(layer):
-    """Returns the functional model that a layer is, or None.
+def read_layer(layer, line, leaf, args, kwargs):
+    """Reads one layer, without a rule of its own, as a graph.
 
     Args:
-        layer: a layer of either line.
+        layer: a built layer.
+        line: its Keras line.
+        leaf: see `read`.
+        args: tuple, what it is called on; a `Slot` for each tensor.
+        kwargs: dict, likewise.
 
     Returns:
-        The layer itself if it is a functional model, the functional model
-        inside if it is a sequential one, None if it is no model or its graph
-        is not known (also if it has a `call` of its own).
+        `Graph`.
     """
-    for cls in type(layer).__mro__:
-        if cls.__name__ in ("Functional", "Sequential"):
-            break
-    else:
-        return None
-    if type(layer).call is not cls.call:
-        return None
-    # Keras 3 keeps a functional model in a sequential one; in tf_keras the
-    # sequential model is a functional one once its input shape is known.
-    functional = getattr(layer, "_functional", layer)
-    return functional if getattr(functional, "_nodes_by_depth", None) else None
+    reader = _Reader(line, leaf)
+    outputs = reader.read(layer, args, kwargs)
+    flat = tf.nest.flatten((args, kwargs))
+    inputs = [x for x in flat if isinstance(x, Slot)]
+    return Graph(layer, line, reader.nodes, inputs, outputs)
 
 
-def _slot(tensor):
-    dtype = tensor.dtype
-    return Slot(tuple(tensor.shape), getattr(dtype, "name", str(dtype)))
+class _Reader:
+    """Appends to `nodes` what layers do."""
 
+    def __init__(self, line, leaf):
+        self.nodes = []
+        self._line = line
+        self._leaf = leaf
 
-def _inline(functional, inputs, nodes, line):
-    """Appends the nodes of a functional model.
+    def read(self, layer, args, kwargs, symbolic=None):
+        """Reads a call of a layer.
 
-    Args:
-        functional: a functional model.
-        inputs: list of `Slot`, what it is called on.
-        nodes: list of `Node`, appended to in the order of execution.
-        line: the Keras line that every layer must be of.
+        Args:
+            layer: the layer.
+            args: tuple, with a `Slot` for each tensor.
+            kwargs: dict, likewise.
+            symbolic: list of the symbolic tensors that it returned when its
+                model was built, if it was.
 
-    Returns:
-        list of `Slot`, what it returns, flat.
-    """
-    slots = {
-        id(x): slot for x, slot in zip(functional.inputs, inputs, strict=True)
-    }
+        Returns:
+            list of `Slot`, what it returns, flat.
+        """
+        self._check_line(layer)
+        if self._leaf(layer):
+            if symbolic is None:
+                symbolic = tracing.call(layer, self._line, args, kwargs)
+            return self._append(layer, args, kwargs, symbolic)
+        functional = tracing.as_functional(layer)
+        if functional is not None:
+            given = args[0] if args else kwargs["inputs"]
+            given = _in_order_of_inputs(functional, given)
+            sizes = [n for x in functional.inputs for n in x.shape[1:]]
+            if None not in sizes:
+                return self._inline(functional, given)
+        return self._open(layer, args, kwargs, symbolic)
 
-    def fill_in(structure):
-        return tf.nest.map_structure(lambda x: slots.get(id(x), x), structure)
+    def _append(self, layer, args, kwargs, symbolic):
+        outputs = [tracing.slot_of(x) for x in symbolic]
+        self.nodes.append(Node(layer, tuple(args), dict(kwargs), outputs))
+        return outputs
 
-    by_depth = functional._nodes_by_depth
-    for depth in sorted(by_depth, reverse=True):
-        for node in by_depth[depth]:
-            if node.is_input:
-                continue
-            layer, args, kwargs = _call_of(node)
-            _check_line(layer, line)
-            args, kwargs = fill_in(args), fill_in(kwargs)
-            symbolic = tf.nest.flatten(node.outputs)
-            inner = as_functional(layer)
-            if inner is None:
-                outputs = [_slot(x) for x in symbolic]
-                nodes.append(Node(layer, tuple(args), dict(kwargs), outputs))
-            else:
-                value = args[0] if args else kwargs["inputs"]
-                value = _in_order_of_inputs(inner, value)
-                outputs = _inline(inner, value, nodes, line)
-            slots.update(zip(map(id, symbolic), outputs, strict=True))
-    return [slots[id(x)] for x in functional.outputs]
+    def _inline(self, functional, inputs):
+        """The nodes that a functional model has stored."""
+        slots = dict(zip(map(id, functional.inputs), inputs, strict=True))
+        self._replay(tracing.stored_calls(functional), slots)
+        return [slots[id(x)] for x in functional.outputs]
 
+    def _open(self, layer, args, kwargs, symbolic):
+        """The nodes that come out of a layer's `call`."""
+        try:
+            trace = tracing.trace(layer, self._line, args, kwargs)
+        except Exception as error:
+            if symbolic is None:
+                symbolic = tracing.call(layer, self._line, args, kwargs)
+            opaque = Opaque(layer, f"{type(error).__name__}: {error}")
+            return self._append(opaque, args, kwargs, symbolic)
+        slots = dict(trace.slots)
+        for tensor, value in trace.reads:
+            read = Read(value, layer.name)
+            [slots[id(tensor)]] = self._append(read, (), {}, [tensor])
+        self._replay(trace.calls, slots)
+        return [slots[id(x)] for x in trace.outputs]
 
-def _call_of(node):
-    """The layer that a Keras node calls, with its arguments."""
-    if hasattr(node, "operation"):  # Keras 3
-        return node.operation, node.arguments.args, node.arguments.kwargs
-    return node.layer, node.call_args, node.call_kwargs
+    def _replay(self, calls, slots):
+        """Reads calls in their order; `slots` goes by id of the tensors."""
+
+        def fill_in(structure):
+            return tf.nest.map_structure(
+                lambda x: slots.get(id(x), x), structure
+            )
+
+        for call in calls:
+            outputs = self.read(
+                call.layer,
+                fill_in(call.args),
+                fill_in(call.kwargs),
+                call.outputs,
+            )
+            ids = map(id, call.outputs)
+            slots.update(zip(ids, outputs, strict=True))
+
+    def _check_line(self, layer):
+        for other in _lines.LINES:
+            if other is not self._line and isinstance(
+                layer, other.layers.Layer
+            ):
+                raise TypeError(
+                    "Argument `model` must be of one Keras line throughout. "
+                    f"Received: a {self._line.__name__} model with the "
+                    f"{other.__name__} layer {layer.name!r}. Take the layer "
+                    f"from `{self._line.__name__}.layers`."
+                )
 
 
 def _in_order_of_inputs(functional, value):
@@ -189,14 +254,3 @@ def _in_order_of_inputs(functional, value):
     else:
         keys = {id(x): x.name for x in functional.inputs}
     return [value[keys[id(x)]] for x in functional.inputs]
-
-
-def _check_line(layer, line):
-    for other in _lines.LINES:
-        if other is not line and isinstance(layer, other.layers.Layer):
-            raise TypeError(
-                "Argument `model` must be of one Keras line throughout. "
-                f"Received: a {line.__name__} model with the "
-                f"{other.__name__} layer {layer.name!r}. Take the layer from "
-                f"`{line.__name__}.layers`."
-            )

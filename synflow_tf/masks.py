@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 
 from synflow_tf import enforcement
+from synflow_tf import findings as findings_lib
 from synflow_tf import variables
 
 _FORMAT = "synflow_tf masks 1"
@@ -38,10 +39,13 @@ class Masks(collections.abc.Mapping):
         masks: mapping of str to array of bool, or of the numbers 0 and 1.
         history: iterable of `Round`, how they came about.
         log10_flow: float, log10 of the flow R of the masked model.
+        findings: iterable of `Finding`, what a report should say.
 
     Attributes:
         history: tuple of `Round`.
         log10_flow: float; -inf for no flow, nan if not known.
+        findings: tuple of `Finding`: layers that could not be looked into,
+            weights without scores, kernels that are empty.
 
     Raises:
         ValueError: if there is no mask, or one has values other than 0 and 1.
@@ -51,7 +55,7 @@ class Masks(collections.abc.Mapping):
     (0.75, 0.25, 4.0)
     """
 
-    def __init__(self, masks, history=(), log10_flow=float("nan")):
+    def __init__(self, masks, history=(), log10_flow=float("nan"), findings=()):
         if not isinstance(masks, collections.abc.Mapping) or not masks:
             raise ValueError(
                 "Argument `masks` must be a mapping of weight path to mask, "
@@ -62,6 +66,7 @@ class Masks(collections.abc.Mapping):
         }
         self.history = tuple(Round(*entry) for entry in history)
         self.log10_flow = float(log10_flow)
+        self.findings = tuple(findings_lib.Finding(*f) for f in findings)
 
     def __getitem__(self, path):
         return self._masks[path]
@@ -227,6 +232,7 @@ class Masks(collections.abc.Mapping):
             "shapes": {name: mask.shape for name, mask in self.items()},
             "history": self.history,
             "log10_flow": self.log10_flow,
+            "findings": self.findings,
         }
         flat = np.concatenate([mask.ravel() for mask in self.values()])
         with open(path, "wb") as file:
@@ -260,7 +266,8 @@ class Masks(collections.abc.Mapping):
                 size = int(np.prod(shape))
                 masks[name] = bits[start : start + size].reshape(shape)
                 start += size
-            return cls(masks, meta["history"], meta["log10_flow"])
+            findings = meta.get("findings", ())
+            return cls(masks, meta["history"], meta["log10_flow"], findings)
         except (
             EOFError,
             KeyError,
@@ -282,7 +289,7 @@ class Masks(collections.abc.Mapping):
         )
 
     def __str__(self):
-        """A table with a line for each weight and one for all."""
+        """A table with a line for each weight, one for all, and findings."""
         rows = [
             (path, str(mask.shape), np.count_nonzero(mask), mask.size)
             for path, mask in self.items()
@@ -298,6 +305,7 @@ class Masks(collections.abc.Mapping):
                 f"{kept / size:9.3%}"
             )
         lines.insert(-1, "-" * len(lines[0]))
+        lines += map(str, self.findings)
         return "\n".join(lines)
 
 

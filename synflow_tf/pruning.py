@@ -14,11 +14,12 @@ import tensorflow as tf
 
 from synflow_tf import _validation
 from synflow_tf import masks as masks_lib
+from synflow_tf import problem as problem_lib
 from synflow_tf import ranking
 from synflow_tf import schedules
-from synflow_tf import scoring
 
 _SCOPES = ("global", "local")
+_ON_UNSCORED = ("error", "keep")
 
 
 def prune(
@@ -32,6 +33,7 @@ def prune(
     scope="global",
     prunable=None,
     input_shape=None,
+    on_unscored="error",
     progress=True,
 ):
     """Prunes a model, before training and without data.
@@ -62,6 +64,9 @@ def prune(
         input_shape: the shape of the input without the batch dimension, where
             the model leaves a size open (for several inputs a list). Scores
             are those for this size.
+        on_unscored: what to do with a prunable weight that no flow passes
+            through, for example one of zeros: "error", because all of it would
+            be removed, or "keep", which leaves it as it is.
         progress: bool, whether to show a bar over rounds if the output is a
             terminal.
 
@@ -71,13 +76,16 @@ def prune(
     Raises:
         TypeError: if `model` is not a Keras model, or mixes the lines.
         ValueError: if an argument is out of its range, the model is not built,
-            nothing is prunable, a layer has no linear rule, a weight is not
-            finite, or the flow exceeds the range of the scorer's dtype. The
-            model is then as it was.
+            nothing is prunable, a weight is not finite, no flow passes through
+            a prunable weight (see `on_unscored`), or a layer is no positive
+            linear map, even with all its activations left out; it names the
+            layer. The model is then as it was.
 
     Warns:
         UserWarning: if the pruned model has collapsed: no path is left from
-            its inputs to its outputs.
+            its inputs to its outputs; if all weights of a kernel are removed,
+            and other paths carry the flow; if many weights of a kernel score
+            exactly 0 before anything is removed.
 
     >>> import keras
     >>> model = synflow_tf.models.fc(input_shape=(8, 8, 1))
@@ -95,6 +103,7 @@ def prune(
         scope=scope,
         prunable=prunable,
         input_shape=input_shape,
+        on_unscored=on_unscored,
         progress=progress,
     )
     masks.enforce(model)
@@ -112,6 +121,7 @@ def compute_masks(
     scope="global",
     prunable=None,
     input_shape=None,
+    on_unscored="error",
     progress=True,
 ):
     """Computes what `prune` would remove, and leaves the model as it is.
@@ -126,6 +136,7 @@ def compute_masks(
         scope: "global" or "local".
         prunable: which weights.
         input_shape: the size of the input.
+        on_unscored: "error" or "keep".
         progress: bool.
 
     Returns:
@@ -140,14 +151,16 @@ def compute_masks(
     <Masks of 6 weights: 23,700 of 47,400 kept, sparsity 0.5>
     """
     _validation.choice("scope", scope, _SCOPES)
+    _validation.choice("on_unscored", on_unscored, _ON_UNSCORED)
     densities = round_densities(sparsity, compression, schedule, rounds)
-    problem = scoring.Problem(model, scorer, prunable, input_shape)
+    problem = problem_lib.Problem(model, scorer, prunable, input_shape)
+    problem.settle(on_unscored)
     groups = problem.sizes if scope == "local" else [sum(problem.sizes)]
     weights = problem.start()
     with tf.device(weights.device):
         alive = tf.ones_like(weights, tf.bool)
         nothing = tf.zeros(len(groups), tf.int64)
-        step = scoring.traced(
+        step = problem_lib.traced(
             lambda *args: one_round(problem, groups, *args),
             (weights, alive, nothing),
         )
@@ -165,9 +178,11 @@ def compute_masks(
                 history.append(masks_lib.Round(float(density), kept, flow))
             bar.advance()
         _, _, flow = step(weights, alive, nothing)
-    masks = masks_lib.Masks(
-        problem.named(alive), history, problem.checked(flow)
-    )
+    flow = problem.checked(flow)
+    named = problem.named(alive)
+    if flow != -math.inf:
+        problem.report_empty(named)
+    masks = masks_lib.Masks(named, history, flow, problem.findings)
     _warn_of_collapse(masks)
     return masks
 
@@ -176,7 +191,7 @@ def one_round(problem, groups, weights, alive, more):
     """One round: score, rank, mask; all on the device, without Python.
 
     Args:
-        problem: `scoring.Problem`.
+        problem: `problem_lib.Problem`.
         groups: list of int, the sizes of the parts that are ranked apart.
         weights: tensor of shape (n,), prepared weights, 0 where removed.
         alive: bool tensor of shape (n,).

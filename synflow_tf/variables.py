@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from synflow_tf import _lines
 from synflow_tf import graph as graph_lib
+from synflow_tf import tracing
 
 # What Keras calls the weights that connections are made of.
 _KERNELS = frozenset(
@@ -75,7 +76,7 @@ def weights(model):
 
 
 def _walk(layer, prefix, found):
-    if graph_lib.as_functional(layer) is not None:
+    if tracing.as_functional(layer) is not None:
         for sub in layer.layers:
             _walk(sub, f"{prefix}{sub.name}/", found)
         return

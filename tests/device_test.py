@@ -8,7 +8,7 @@ import tensorflow as tf
 import synflow_tf
 from synflow_tf import pruning
 from synflow_tf import ranking
-from synflow_tf import scoring
+from synflow_tf import problem as problem_lib
 
 GPUS = tf.config.list_physical_devices("GPU")
 
@@ -17,7 +17,7 @@ def _problem(dtype="float64"):
     keras.utils.set_random_seed(3)
     model = synflow_tf.models.resnet20((8, 8, 3))
     scorer = synflow_tf.scorers.SynFlow(dtype=dtype)
-    return scoring.Problem(model, scorer, None, None)
+    return problem_lib.Problem(model, scorer, None, None)
 
 
 def _traced_round(problem):
@@ -28,7 +28,7 @@ def _traced_round(problem):
         tf.ones_like(weights, tf.bool),
         tf.constant([1000], tf.int64),
     )
-    step = scoring.traced(
+    step = problem_lib.traced(
         lambda *args: pruning.one_round(problem, groups, *args), args
     )
     return step, args

@@ -307,7 +307,11 @@ def test_a_layer_that_raises_half_way_leaves_every_variable_as_it_was(line):
 
     class Strange(line.layers.Layer):
         def call(self, x):
-            return x + 0.0
+            return x
+
+    @synflow_tf.register_rule(Strange)
+    def _rule(layer, weights, x):
+        raise RuntimeError("half way")
 
     model = line.Sequential(
         [
@@ -432,15 +436,20 @@ def test_an_open_size_needs_input_shape(line):
     assert large.log10_flow > small.log10_flow  # less of it is border
 
 
-def test_flow_beyond_the_dtype_is_an_error_that_names_the_way_out():
+def test_flow_beyond_the_dtype_is_an_error_without_rescaling():
     layers = [keras.layers.Dense(100) for _ in range(20)]
     model = keras.Sequential([keras.Input((100,)), *layers])
     for layer in layers:
         layer.kernel.assign(np.full((100, 100), 50.0))
-    float32 = synflow_tf.scorers.SynFlow(dtype="float32")
-    with pytest.raises(ValueError, match="range of float32.*float64"):
-        synflow_tf.prune(model, sparsity=0.5, scorer=float32)
-    assert np.isfinite(synflow_tf.score(model).log10_flow)
+    # 100 inputs, each of 20 layers multiplies by 100 x 50.
+    expected = np.log10(100.0) + 20 * np.log10(100 * 50.0)
+    for dtype, tolerance in (("float32", 1e-6), ("float64", 1e-12)):
+        scorer = synflow_tf.scorers.SynFlow(dtype=dtype)
+        scores = synflow_tf.score(model, scorer=scorer)
+        np.testing.assert_allclose(scores.log10_flow, expected, rtol=tolerance)
+    scorer = synflow_tf.scorers.SynFlow(dtype="float32", rescale=False)
+    with pytest.raises(ValueError, match="range of float32.*rescale=True"):
+        synflow_tf.prune(model, sparsity=0.5, scorer=scorer)
 
 
 def test_float32_and_float64_agree_in_one_round():

@@ -1,4 +1,10 @@
-"""Runs the nodes of a graph with their linear rules."""
+"""Runs the nodes of a linear graph with their rules, within the dtype's range.
+
+Deep networks have flows up to 10^255 and beyond: so whenever the largest live
+value leaves [2^-12, 2^12], all live values are multiplied by one power of two.
+The live values are a cut of the graph, so every score is multiplied by the
+same power of two, exactly, and no ranking changes.
+"""
 
 import tensorflow as tf
 
@@ -14,6 +20,9 @@ _CONSTANT_SIZE = 8192
 # example without padding.
 _CONTEXT = ("training", "mask")
 
+# Live values stay within 2 to the power of minus this and of this.
+_RANGE = 12
+
 
 class LinearWeights:
     """The tensors that rules compute with, in the place of the variables.
@@ -24,12 +33,26 @@ class LinearWeights:
         dtype: `tf.DType` to compute in.
         affine: bool, whether biases, moving means and activations count too
             (`SynFlow(variant="authors")`).
+        rescale: bool, whether to keep the live values in range.
+
+    Attributes:
+        unit: tensor of shape (), what flow starts as where it does not come
+            from a float input of the model: 1, but rescaled like all values.
+        exponent: float64 tensor of shape (): the values are 2 to the power of
+            minus this times what they are.
+        reads: int, how many kernels were read so far.
     """
 
-    def __init__(self, tensors, dtype, affine=False):
+    def __init__(self, tensors, dtype, affine=False, rescale=True):
         self._tensors = dict(tensors)
-        self._dtype = dtype
+        self.scored = frozenset(self._tensors)
+        self.dtype = dtype
         self.affine = affine
+        self.rescale = rescale and not affine
+        self.unit = tf.ones((), dtype)
+        self.exponent = tf.zeros((), tf.float64)
+        self.reads = 0
+        self.shift = None
 
     def __getitem__(self, variable):
         """The absolute value of a variable, of the dtype to compute in.
@@ -40,59 +63,47 @@ class LinearWeights:
         key = id(variable)
         if key not in self._tensors:
             with tf.init_scope():
-                value = tf.cast(variables.value(variable), self._dtype)
+                value = tf.cast(variables.value(variable), self.dtype)
                 value = tf.abs(value)
             small = value.shape.num_elements() <= _CONSTANT_SIZE
             self._tensors[key] = value.numpy() if small else value
-        return self._tensors[key]
+        value = self._tensors[key]
+        self.reads += len(value.shape) > 1
+        return value
+
+    def source(self, constant):
+        """What flow starts as at a constant or a table: ones, scaled.
+
+        Unless the constant is a weight that scores are wanted for; then it is
+        its absolute value.
+        """
+        if id(constant) in self.scored:
+            return self[constant] * self.unit
+        return tf.ones(tuple(constant.shape), self.dtype) * self.unit
 
 
-def ones(graph, input_shape, dtype):
+def ones(graph, dtype):
     """The input that scores are computed for: ones, one example.
 
     Args:
         graph: `graph.Graph`.
-        input_shape: None, or the shape of the input without the batch
-            dimension; for several inputs a list of such, in the order of
-            `model.inputs`. Needed where the model leaves a size open.
         dtype: `tf.DType`.
 
     Returns:
         list of tensors, batch size 1.
-
-    Raises:
-        ValueError: if a size is open, or `input_shape` does not fit.
     """
-    known = [slot.shape[1:] for slot in graph.inputs]
-    shapes = known
-    if input_shape is not None:
-        several = all(isinstance(s, (list, tuple)) for s in input_shape)
-        shapes = [tuple(s) for s in (input_shape if several else [input_shape])]
-    fits = len(shapes) == len(known) and all(
-        len(shape) == len(model_shape)
-        and all(
-            isinstance(n, int) and n > 0 and m in (None, n)
-            for n, m in zip(shape, model_shape, strict=True)
-        )
-        for shape, model_shape in zip(shapes, known, strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            "Argument `input_shape` must give the size of the input that "
-            "scores are computed for, without the batch dimension, where the "
-            f"model leaves it open: {known}. "
-            f"Received: input_shape={input_shape!r}"
-        )
-    return [tf.ones((1, *shape), dtype) for shape in shapes]
+    return [tf.ones((1, *slot.shape[1:]), dtype) for slot in graph.inputs]
 
 
-def run(graph, weights, inputs):
-    """Runs the linearized model.
+def run(graph, weights, inputs, record=None):
+    """Runs a linear graph.
 
     Args:
-        graph: `graph.Graph`.
+        graph: `lowering.LinearGraph`.
         weights: `LinearWeights`.
         inputs: list of tensors, in the order of `graph.inputs`.
+        record: None, or a function that is called with each node, and the
+            lists of its input and output tensors.
 
     Returns:
         list of tensors, in the order of `graph.outputs`.
@@ -109,12 +120,13 @@ def run(graph, weights, inputs):
             structure,
         )
 
-    for node in graph.nodes:
+    for node, dead in zip(graph.nodes, graph.dead, strict=True):
         rule = registry.rule_of(node.layer)
         args = fill_in(node.args)
         kwargs = fill_in(
             {k: v for k, v in node.kwargs.items() if k not in _CONTEXT}
         )
+        reads = weights.reads
         try:
             outputs = rule(node.layer, weights, *args, **kwargs)
         except Exception as error:
@@ -123,5 +135,72 @@ def run(graph, weights, inputs):
                 f"{type(node.layer).__name__}) failed under its linear rule: "
                 f"{error}"
             ) from error
-        tensors.update(zip(node.outputs, tf.nest.flatten(outputs), strict=True))
+        outputs = [x for x in tf.nest.flatten(outputs) if x is not None]
+        if record is not None:
+            before = [tensors[slot] for slot in node.inputs]
+            record(node, before, outputs)
+        for slot in dead:
+            tensors.pop(slot, None)
+        live = [slot for slot in tensors if slot in graph.flow]
+        if weights.shift is not None:
+            _multiply(tensors, live, weights, weights.shift)
+            weights.shift = None
+        tensors.update(
+            (slot, x)
+            for slot, x in zip(node.outputs, outputs, strict=True)
+            if slot not in dead
+        )
+        if weights.rescale and weights.reads != reads:
+            live += [s for s in node.outputs if s in graph.flow]
+            live = [s for s in live if s in tensors]
+            exponent = excess([tensors[slot] for slot in live])
+            _multiply(tensors, live, weights, exponent)
     return [tensors[slot] for slot in graph.outputs]
+
+
+def _multiply(tensors, live, weights, exponent):
+    """Divides all live values by 2 to the power of `exponent`."""
+    factor = power_of_two(-exponent, weights.dtype)
+    for slot in live:
+        if tensors[slot].dtype.is_floating:
+            tensors[slot] *= factor
+    weights.unit *= factor
+    weights.exponent += tf.cast(exponent, tf.float64)
+
+
+def _layout(dtype):
+    """The integer type of a float type, its mantissa bits and its bias."""
+    if dtype == tf.float64:
+        return tf.int64, 52, 1023
+    return tf.int32, 23, 127
+
+
+def excess(values):
+    """By which power of two values are out of range.
+
+    Args:
+        values: list of tensors; those that are not float do not count.
+
+    Returns:
+        int tensor of shape (), the exponent of the largest value, or 0 if that
+        is in [2^-12, 2^12], or is 0 or not finite.
+    """
+    largest = [tf.reduce_max(x) for x in values if x.dtype.is_floating]
+    largest = tf.stop_gradient(tf.reduce_max(tf.stack(largest)))
+    integer, mantissa, bias = _layout(largest.dtype)
+    bits = tf.bitcast(largest, integer)
+    exponent = tf.bitwise.right_shift(bits, tf.constant(mantissa, integer))
+    exponent -= bias
+    usual = (exponent > -bias) & (exponent <= bias)
+    out = usual & (tf.abs(exponent) > _RANGE)
+    return tf.where(out, exponent, tf.zeros_like(exponent))
+
+
+def power_of_two(exponent, dtype):
+    """2 to the power of an int tensor, exactly, of a float dtype."""
+    integer, mantissa, bias = _layout(dtype)
+    exponent = tf.clip_by_value(exponent, 1 - bias, bias)
+    bits = tf.bitwise.left_shift(
+        tf.cast(exponent, integer) + bias, tf.constant(mantissa, integer)
+    )
+    return tf.bitcast(bits, dtype)

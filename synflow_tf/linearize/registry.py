@@ -1,11 +1,14 @@
 """Which linear map a layer becomes: a table of rules, open to users."""
 
+import functools
 import inspect
 
 from synflow_tf import _lines
+from synflow_tf import tracing
 
-_BY_CLASS = {}
-_BY_NAME = {}
+_RULES = {}
+# Keras' own layer classes that have rules, and their names in `keras.layers`.
+_NAMES = {}
 
 
 def register_rule(cls):
@@ -47,7 +50,7 @@ def register_rule(cls):
         )
 
     def decorate(rule):
-        _BY_CLASS[cls] = rule
+        _RULES[cls] = rule
         return rule
 
     return decorate
@@ -64,10 +67,67 @@ def builtin(*names):
     """
 
     def decorate(rule):
-        _BY_NAME.update(dict.fromkeys(names, rule))
+        for line in _lines.LINES:
+            for name in names:
+                cls = getattr(line.layers, name, None)
+                if cls is not None:
+                    _RULES[cls] = rule
+                    _NAMES.setdefault(cls, name)
         return rule
 
     return decorate
+
+
+def operations(rule):
+    """Registers the rule of all operations: a decorator."""
+    _RULES[None] = rule
+    return rule
+
+
+def homogeneous(*names):
+    """Like `builtin`, for layers that the authors' variant does not know."""
+
+    def decorate(rule):
+        @functools.wraps(rule)
+        def checked(layer, weights, *args, **kwargs):
+            if weights.affine:
+                raise ValueError(
+                    "variant='authors' knows the layers of the authors' "
+                    "networks only. Use variant='homogeneous'."
+                )
+            return rule(layer, weights, *args, **kwargs)
+
+        builtin(*names)(checked)
+        return rule
+
+    return decorate
+
+
+def name_of(layer):
+    """The name of a layer in `keras.layers`, or None if it is a user's.
+
+    A subclass that has no `call` of its own counts as Keras' own.
+    """
+    base = _base_of(layer, _NAMES)
+    return None if base is None else _NAMES[base]
+
+
+def _base_of(layer, table):
+    """The first class of a layer that is in a table and has its `call`."""
+    cls = type(layer)
+    for base in cls.__mro__:
+        same = getattr(cls, "call", None) is getattr(base, "call", None)
+        if same and base in table:
+            return base
+    return None
+
+
+def find(layer):
+    """The rule for a layer, or None; see `rule_of`."""
+    if tracing.operation_name(layer) is not None:
+        return _RULES[None]
+    base = _base_of(layer, _RULES)
+    return None if base is None else _RULES[base]
 
 
 def rule_of(layer):
@@ -82,24 +142,27 @@ def rule_of(layer):
     Raises:
         ValueError: if there is none.
     """
-    cls = type(layer)
-    for base in cls.__mro__:
-        rule = _BY_CLASS.get(base) or _BY_NAME.get(_keras_name(base))
-        if rule is not None and cls.call is base.call:
-            return rule
-    name = cls.__name__
+    rule = find(layer)
+    if rule is not None:
+        return rule
+    name = type(layer).__name__
     raise ValueError(
-        f"Layer {layer.name!r} (of type {cls.__module__}.{name}) has no "
-        "linear rule, so SynFlow cannot see through it. Register one:\n\n"
+        f"Layer {layer.name!r} (of type {type(layer).__module__}.{name}) has "
+        f"no linear rule, so SynFlow cannot see through it. {how_to(layer)}"
+    )
+
+
+def how_to(layer):
+    """Says how to register a rule for a layer."""
+    if tracing.operation_name(layer) is not None:
+        return (
+            "Put the operation into a layer of your own, and register a rule "
+            "for that with `synflow_tf.register_rule`."
+        )
+    name = type(layer).__name__
+    return (
+        "Register a rule for it:\n\n"
         f"    @synflow_tf.register_rule({name})\n"
         "    def rule(layer, weights, x):\n"
         "        return tf.matmul(x, weights[layer.kernel])  # for example\n"
     )
-
-
-def _keras_name(cls):
-    """The name of a class in `keras.layers`, or None if it is a user's."""
-    for line in _lines.LINES:
-        if getattr(line.layers, cls.__name__, None) is cls:
-            return cls.__name__
-    return None

@@ -24,8 +24,21 @@ def activation(layer, weights, x):
     "AlphaDropout",
     "Dropout",
     "GaussianDropout",
+    "AugMix",
+    "AutoContrast",
     "GaussianNoise",
     "Identity",
+    "Masking",
+    "RandAugment",
+    *(
+        f"Random{what}"
+        for what in """
+        Brightness ColorDegeneration ColorJitter Contrast ElasticTransform
+        Erasing Flip GaussianBlur Grayscale Height Hue Invert Perspective
+        Posterization Rotation Saturation Sharpness Shear Translation Width
+        Zoom
+        """.split()
+    ),
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
@@ -37,9 +50,15 @@ def identity(layer, weights, x):
 
 
 @builtin(
+    *(
+        f"Adaptive{how}Pooling{rank}D"
+        for how in ("Average", "Max")
+        for rank in (1, 2, 3)
+    ),
     "Add",
     "Average",
     "AveragePooling1D",
+    "CenterCrop",
     "Concatenate",
     "Cropping1D",
     "Cropping2D",
@@ -51,7 +70,12 @@ def identity(layer, weights, x):
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
+    "Dot",
+    "Lambda",
     "MaxPooling1D",
+    "Maximum",
+    "Minimum",
+    "Multiply",
     "Permute",
     "RepeatVector",
     "Reshape",
@@ -62,7 +86,10 @@ def identity(layer, weights, x):
     "ZeroPadding3D",
 )
 def itself(layer, weights, x):
-    """Layers that are linear and positive, or a maximum, already."""
+    """Layers that are linear and positive, or a maximum, already.
+
+    Those where tensors meet are replaced (`joins`) where they are not.
+    """
     del weights
     return layer.call(x)
 
@@ -76,28 +103,55 @@ def subtract(layer, weights, x):
 
 @builtin("UpSampling2D")
 def up_sampling_2d(layer, weights, x):
-    """Interpolation as one matrix for each axis, in the dtype of `x`.
+    """Interpolation; see `resized`."""
+    if layer.interpolation == "nearest":
+        return layer.call(x)
+    x = channels.last(layer, x)
+    height, width = (
+        n * factor for n, factor in zip(x.shape[1:3], layer.size, strict=True)
+    )
+    x = resized(x, height, width, layer.interpolation, weights.affine)
+    return channels.back(layer, x)
+
+
+@builtin("Resizing")
+def resizing(layer, weights, x):
+    """Interpolation; see `resized`."""
+    x = channels.last(layer, x)
+    x = resized(
+        x, layer.height, layer.width, layer.interpolation, weights.affine
+    )
+    return channels.back(layer, x)
+
+
+def resized(x, height, width, method, signed=False):
+    """Resizes images by one matrix for each axis, in the dtype of `x`.
 
     TensorFlow resizes in float32 only, which ends at 1e38. What it does to a
     line of pixels is a matrix with entries in [0, 1] (up to the ringing of
     the cubic and Lanczos kernels, whose magnitude is taken).
+
+    Args:
+        x: tensor, (1, height, width, channels).
+        height: int, the new one.
+        width: int, the new one.
+        method: str, what `tf.image.resize` takes.
+        signed: bool, whether to keep the sign of the ringing.
+
+    Returns:
+        Tensor.
     """
-    if layer.interpolation == "nearest":
-        return layer.call(x)
-    first = layer.data_format == "channels_first"
-    height, width = x.shape[2:4] if first else x.shape[1:3]
-    rows = _interpolation(height, layer.size[0], layer.interpolation, x.dtype)
-    columns = _interpolation(width, layer.size[1], layer.interpolation, x.dtype)
-    if not weights.affine:
+    rows = _interpolation(x.shape[1], height, method, x.dtype)
+    columns = _interpolation(x.shape[2], width, method, x.dtype)
+    if not signed:
         rows, columns = tf.abs(rows), tf.abs(columns)
-    equation = "nchw,hp,wq->ncpq" if first else "nhwc,hp,wq->npqc"
-    return tf.einsum(equation, x, rows, columns)
+    return tf.einsum("nhwc,hp,wq->npqc", x, rows, columns)
 
 
-def _interpolation(size, factor, method, dtype):
-    """The matrix, (size, size * factor), that resizes a line of pixels."""
+def _interpolation(size, new, method, dtype):
+    """The matrix, (size, new), that resizes a line of pixels."""
     lines = tf.eye(size)[:, :, None, None]
-    lines = tf.image.resize(lines, (size * factor, 1), method)
+    lines = tf.image.resize(lines, (new, 1), method)
     return tf.cast(lines[:, :, 0, 0], dtype)
 
 

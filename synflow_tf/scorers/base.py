@@ -1,6 +1,20 @@
 """The contract of a pruning criterion."""
 
 import abc
+import typing
+
+
+class Flow(typing.NamedTuple):
+    """The flow of a model, beyond the range of any float.
+
+    Attributes:
+        log10: float64 tensor of shape (), log10 of the flow R.
+        exponent: float64 tensor of shape (): the scores that come with it are
+            2 to the power of minus this times what they are.
+    """
+
+    log10: typing.Any
+    exponent: typing.Any
 
 
 class Scorer(abc.ABC):
@@ -41,6 +55,24 @@ class Scorer(abc.ABC):
 
         Returns:
             A pair: list of tensors >= 0 of the shapes of `weights`, the
-            scores; and a float64 tensor of shape (), log10 of the flow R, or
-            None if the criterion knows no flow.
+            scores; and the `Flow`, or None if the criterion knows no flow.
         """
+
+    def inspect(self, graph, variables, weights, inputs):
+        """Checks, once and eagerly, that the scores will mean something.
+
+        Args:
+            graph: see `score`.
+            variables: see `score`.
+            weights: see `score`.
+            inputs: see `score`.
+
+        Returns:
+            None, or the scores up to a common factor, a list of tensors: then
+            a weight tensor whose scores are all 0 is an error.
+
+        Raises:
+            ValueError: if they will not; it names the layer.
+        """
+        del graph, variables, weights, inputs
+        return None

@@ -1,0 +1,290 @@
+"""Turns a model's graph into the linear one that scores are computed on.
+
+Where tensors meet, nodes are replaced by `joins`. What feeds gates only is cut
+off from what carries the flow: gradients stop where tensors enter it.
+"""
+
+import dataclasses
+import functools
+
+from synflow_tf import graph as graph_lib
+from synflow_tf import tracing
+from synflow_tf.linearize import attention
+from synflow_tf.linearize import gates
+from synflow_tf.linearize import joins
+from synflow_tf.linearize import operations
+from synflow_tf.linearize import registry
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LinearGraph:
+    """Nodes that the executor runs.
+
+    Attributes:
+        nodes: list of `graph.Node`.
+        inputs: list of `graph.Slot`.
+        outputs: list of `graph.Slot`.
+        flow: set of `graph.Slot`, those whose value comes from the inputs,
+            and so grows with them.
+        dead: list, for each node the list of `graph.Slot` that nothing after
+            it reads.
+    """
+
+    nodes: list
+    inputs: list
+    outputs: list
+    flow: set
+    dead: list
+
+
+def plain(graph):
+    """The graph as it is, for the authors' variant."""
+    return _finished(graph.nodes, graph.inputs, graph.outputs)
+
+
+def lower(graph):
+    """The linear graph of a model.
+
+    Args:
+        graph: `graph.Graph`.
+
+    Returns:
+        `LinearGraph`.
+    """
+    return cut(joined(graph))
+
+
+def joined(graph):
+    """The linear graph with its joins, before gates are cut off.
+
+    Args:
+        graph: `graph.Graph`.
+
+    Returns:
+        `LinearGraph`.
+    """
+    nodes = _needed(graph.nodes, graph.outputs)
+    flow = _flow(nodes, graph.inputs)
+    producers = {slot: node for node in nodes for slot in node.outputs}
+    joiner = _Joiner(flow, producers)
+    nodes = [joiner.join(node) for node in nodes]
+    return _finished(nodes, graph.inputs, graph.outputs)
+
+
+def cut(graph):
+    """Cuts off what feeds gates only; see `gates.cut`."""
+    nodes = gates.cut(graph.nodes, graph.flow, graph.outputs)
+    return _finished(nodes, graph.inputs, graph.outputs)
+
+
+def _finished(nodes, inputs, outputs):
+    nodes = _needed(nodes, outputs)
+    last = {slot: i for i, node in enumerate(nodes) for slot in node.outputs}
+    last.update(
+        (slot, i) for i, node in enumerate(nodes) for slot in node.inputs
+    )
+    dead = [[] for _ in nodes]
+    for slot, i in last.items():
+        if slot not in outputs:
+            dead[i].append(slot)
+    return LinearGraph(nodes, inputs, outputs, _flow(nodes, inputs), dead)
+
+
+def _needed(nodes, outputs):
+    """Those nodes that the outputs depend on."""
+    wanted = set(outputs)
+    needed = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            wanted.update(node.inputs)
+            needed.append(node)
+    return needed[::-1]
+
+
+def _flow(nodes, inputs):
+    """The slots whose value depends on an input."""
+    flow = set(inputs)
+    for node in nodes:
+        if flow.intersection(node.inputs):
+            flow.update(node.outputs)
+    return flow
+
+
+def name_of(layer):
+    """The name that says what a layer or an operation does, or None.
+
+    The operation's name; for Keras' own merging layers that of the operation.
+    """
+    name = tracing.operation_name(layer) or registry.name_of(layer)
+    return name and name.lower()
+
+
+class _Joiner:
+    """Replaces nodes where tensors meet."""
+
+    def __init__(self, flow, producers):
+        self._flow = flow
+        self._producers = producers
+
+    def join(self, node):
+        """The node, or one with a `joins.Join` in its place."""
+        layer = node.layer
+        if isinstance(layer, (graph_lib.Read, graph_lib.Opaque)):
+            return node
+        name = name_of(layer)
+        if name == "dot_product_attention":
+            function, args = attention.dot_product(node)
+            return _node(node, function, args, (0, 1))
+        if name in operations.SELECTIONS:
+            return self._sum(node, _operands(node)[1:])
+        if name in operations.SUMS:
+            return self._sum(node, _operands(node))
+        if name in operations.PRODUCTS:
+            return self._product(node)
+        if name in operations.QUOTIENTS:
+            return self._quotient(node)
+        if name in operations.CONTRACTIONS:
+            return self._contraction(node, name)
+        if name in operations.CONCATENATIONS:
+            return self._concatenation(node)
+        return node
+
+    def _flows(self, operands):
+        return tuple(
+            isinstance(x, graph_lib.Slot) and x in self._flow for x in operands
+        )
+
+    def _sum(self, node, operands):
+        flows = self._flows(operands)
+        if all(flows) and name_of(node.layer) == "add":
+            return node
+        return _node(node, functools.partial(joins.add, flows), operands)
+
+    def _product(self, node):
+        operands = _operands(node)
+        flows = self._flows(operands)
+        pairs = list(zip(operands, flows, strict=True))
+        through = [x for x, flow in pairs if flow]
+        factors = [x for x, flow in pairs if not flow]
+        if len(through) > 1 and not factors:
+            through = self._trunk_first(through)
+            sides = range(1, len(through))
+            return _node(node, joins.gate, through, sides)
+        if len(operands) != 2:
+            return node
+        if not through:
+            through, factors = factors[:1], factors[1:]
+        function = functools.partial(joins.scale, False)
+        return _node(node, function, [*through, *factors])
+
+    def _quotient(self, node):
+        x, y = _operands(node)[:2]
+        above, below = self._flows((x, y))
+        if above and below:
+            return _node(node, joins.gate, [x, y], (1,))
+        if below:
+            return _node(node, joins.same, [y])
+        function = functools.partial(joins.scale, True)
+        return _node(node, function, [x, y])
+
+    def _concatenation(self, node):
+        if node.args and isinstance(node.args[0], (list, tuple)):
+            operands = list(node.args[0])
+        else:
+            return node
+        flows = self._flows(operands)
+        if all(flows) or not any(flows):
+            return node
+        rest, kwargs = node.args[1:], node.kwargs
+
+        def operation(tensors):
+            return node.layer.call(tensors, *rest, **kwargs)
+
+        function = functools.partial(joins.concatenate, operation, flows)
+        return _node(node, function, operands)
+
+    def _contraction(self, node, name):
+        operands = _operands(node)
+        flows = self._flows(operands)
+        if len(operands) != 2:
+            return node
+        operation, axes = attention.contraction(node, name, operands)
+        if not all(flows):
+            function = functools.partial(joins.project, operation, flows)
+            return _node(node, function, operands)
+        hints = [self._bound(x) for x in operands]
+        if hints[0] == hints[1]:
+            return node
+        side = int(hints[1] > hints[0])
+        function = functools.partial(
+            joins.contract, operation, side, axes[side]
+        )
+        return _node(node, function, operands, (side,))
+
+    def _trunk_first(self, operands):
+        """Sorts the operands of a product: the trunk, then the gates."""
+
+        def likely_gate(position):
+            x = operands[position]
+            size = 1
+            for n in x.shape[1:]:
+                size *= n or 2**20
+            below = any(self._comes_from(x, y) for y in operands if y is not x)
+            return self._bound(x), -size, below, position
+
+        order = sorted(range(len(operands)), key=likely_gate)
+        return [operands[i] for i in order]
+
+    def _bound(self, slot):
+        """How likely it is that a slot is a gate, by its activation."""
+        while True:
+            node = self._producers.get(slot)
+            if node is None:
+                return 0
+            name = name_of(node.layer)
+            if name == "relu":
+                return 2 * (getattr(node.layer, "max_value", None) is not None)
+            if name in ("activation", "dense", "conv1d", "conv2d", "conv3d"):
+                name = getattr(node.layer.activation, "__name__", None)
+            if name in operations.BOUNDED:
+                return operations.BOUNDED[name]
+            before = [x for x in node.inputs if x in self._flow]
+            if name in operations.ACTIVATIONS or len(before) != 1:
+                return 0
+            if gates.has_kernel(node, self._flow):
+                return 0
+            [slot] = before
+
+    def _comes_from(self, slot, origin):
+        """Whether a slot is computed from another."""
+        seen = set()
+        waiting = [slot]
+        while waiting:
+            slot = waiting.pop()
+            if slot is origin:
+                return True
+            node = self._producers.get(slot)
+            if node is not None and node not in seen:
+                seen.add(node)
+                waiting.extend(node.inputs)
+        return False
+
+
+def _node(node, function, args, sides=()):
+    join = joins.Join(node.layer, function, tuple(sides))
+    return graph_lib.Node(join, tuple(args), {}, node.outputs)
+
+
+def _operands(node):
+    """What a node takes: tensors and constants, flat, without options."""
+    if node.args and isinstance(node.args[0], (list, tuple)):
+        return list(node.args[0])
+    values = [*node.args]
+    values += [v for k, v in node.kwargs.items() if k in _TENSORS]
+    return [
+        x for x in values if x is not None and not isinstance(x, (str, bool))
+    ]
+
+
+# The keywords under which operations take tensors.
+_TENSORS = frozenset("a b bias condition inputs scalar value x x1 x2 y".split())

@@ -1,0 +1,126 @@
+"""Recurrent layers: their cell, opened, step by step.
+
+What the cell does becomes nodes, so its gates are gates as anywhere else. A
+recurrence is as deep as its input is long, so its values are kept in range
+from step to step.
+"""
+
+import keras
+import tensorflow as tf
+
+from synflow_tf.linearize import executor
+from synflow_tf.linearize import joins
+from synflow_tf.linearize import nested
+from synflow_tf.linearize.registry import homogeneous
+
+
+@homogeneous(
+    "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "GRU", "LSTM", "RNN", "SimpleRNN"
+)
+def recurrent(layer, weights, x, initial_state=None, **options):
+    """The cell at each step, from states of 0 or the given ones."""
+    del options
+    if isinstance(x, (list, tuple)):  # tf_keras gives the states like this.
+        x, *initial_state = x
+    time_major = getattr(layer, "time_major", False)
+    steps = x if time_major else _swap(x)
+    if layer.go_backwards:
+        steps = steps[::-1]
+    states = initial_state or _zeros(layer, x)
+    outputs, states, exponent = _scan(layer.cell, weights, steps, states)
+    weights.shift = exponent
+    if not layer.return_sequences:
+        outputs = outputs[-1]
+    elif not time_major:
+        outputs = _swap(outputs)
+    return [outputs, *states] if layer.return_state else outputs
+
+
+def _swap(x):
+    """Swaps batch and time."""
+    return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
+
+
+def _zeros(layer, x):
+    """The states that a recurrence starts from."""
+    if isinstance(layer, keras.layers.Layer):
+        states = layer.get_initial_state(batch_size=x.shape[0])
+    else:
+        states = layer.get_initial_state(x)
+    return [tf.zeros(state.shape, x.dtype) for state in tf.nest.flatten(states)]
+
+
+def _scan(cell, weights, steps, states):
+    """Runs a cell over time.
+
+    Args:
+        cell: a recurrent cell.
+        weights: `executor.LinearWeights`.
+        steps: tensor, (time, 1, ...).
+        states: list of tensors, what the cell starts from.
+
+    Returns:
+        The outputs, (time, 1, ...); the list of states at the end; and an int
+        tensor: they are 2 to the power of minus this times what they are.
+    """
+    graph = nested.linear(cell, steps[0], list(states))
+    rescale, weights.rescale = weights.rescale, False
+    nothing = tf.zeros((), tf.int32)
+
+    def step(carry, x):
+        _, states, exponent = carry
+        x = x * executor.power_of_two(-exponent, weights.dtype)
+        output, *states = executor.run(graph, weights, [x, *states])
+        if rescale:
+            more = executor.excess([output, *states])
+            factor = executor.power_of_two(-more, weights.dtype)
+            output *= factor
+            states = [state * factor for state in states]
+            exponent += tf.cast(more, tf.int32)
+        return output, states, exponent
+
+    first = step((None, list(states), nothing), steps[0])
+    outputs, states, exponents = tf.scan(step, steps[1:], first)
+    weights.rescale = rescale
+    outputs = tf.concat([first[0][None], outputs], axis=0)
+    exponents = tf.concat([first[2][None], exponents], axis=0)
+    behind = executor.power_of_two(exponents - exponents[-1], weights.dtype)
+    behind = tf.reshape(behind, [-1] + [1] * (outputs.shape.rank - 1))
+    last = [state[-1] for state in states]
+    return outputs * behind, last, exponents[-1]
+
+
+@homogeneous("Bidirectional")
+def bidirectional(layer, weights, x):
+    """Both directions, brought to one scale and merged."""
+    (forward, *states), up = nested.apply(layer.forward_layer, weights, x)
+    (backward, *more), down = nested.apply(layer.backward_layer, weights, x)
+    both = [executor.power_of_two(-e, weights.dtype) for e in (down, up)]
+    forward, backward = forward * both[0], backward * both[1]
+    states = [s * both[0] for s in states] + [s * both[1] for s in more]
+    weights.shift = up + down
+    if layer.return_sequences:
+        axis = 0 if getattr(layer.forward_layer, "time_major", False) else 1
+        backward = tf.reverse(backward, [axis])
+    mode = layer.merge_mode
+    if mode == "concat":
+        outputs = [tf.concat([forward, backward], axis=-1)]
+    elif mode == "sum":
+        outputs = [forward + backward]
+    elif mode == "ave":
+        outputs = [(forward + backward) / 2]
+    elif mode == "mul":
+        outputs = [joins.gate(weights, forward, backward)]
+    else:
+        outputs = [forward, backward]
+    return outputs + states
+
+
+@homogeneous("TimeDistributed")
+def time_distributed(layer, weights, x):
+    """The layer on all steps, as if they were examples."""
+    _, time, *rest = x.shape
+    outputs, weights.shift = nested.apply(
+        layer.layer, weights, tf.reshape(x, [time, *rest])
+    )
+    return [y[None] for y in outputs]

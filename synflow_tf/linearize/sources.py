@@ -1,0 +1,35 @@
+"""Where flow starts, if not at a float input: tables and constants."""
+
+import tensorflow as tf
+
+from synflow_tf import graph as graph_lib
+from synflow_tf.linearize.registry import homogeneous
+from synflow_tf.linearize.registry import register_rule
+
+
+@homogeneous("Embedding")
+def embedding(layer, weights, x):
+    """Ones, (..., output_dim): every token alike.
+
+    If scores are wanted for the table, the mean of its rows' magnitudes.
+    """
+    table = layer.embeddings
+    row = tf.ones(table.shape[1:], weights.dtype)
+    if id(table) in weights.scored:
+        row = tf.reduce_mean(weights[table], axis=0)
+    return tf.broadcast_to(row * weights.unit, (*x.shape, *row.shape))
+
+
+@homogeneous("CategoryEncoding", "Discretization", "Hashing", "IntegerLookup")
+def category(layer, weights, x):
+    """Ones, of the shape of what the layer returns."""
+    shape = layer.compute_output_shape(tuple(x.shape))
+    return tf.ones(tuple(shape), weights.dtype) * weights.unit
+
+
+@register_rule(graph_lib.Read)
+def read(layer, weights):
+    """A weight that an opened layer computes with, or a constant."""
+    if isinstance(layer.variable, tf.Tensor):
+        return tf.cast(layer.variable, weights.dtype)
+    return tf.convert_to_tensor(weights[layer.variable])

@@ -1,0 +1,503 @@
+"""What Keras does when a layer is called: the calls of layers within it.
+
+A functional model has them stored. Any other layer is called on symbolic
+inputs, with symbolic inputs in the place of its own weights, and the calls are
+read off what comes out. Part of the room that knows Keras internals.
+"""
+
+import contextlib
+import dataclasses
+import inspect
+import re
+import typing
+
+import tensorflow as tf
+
+from synflow_tf import _lines
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slot:
+    """Stands for the tensor that one node returns and others take.
+
+    Attributes:
+        shape: tuple of int or None, batch dimension first.
+        dtype: str, what the model was built with.
+        name: str, of an input of the model.
+    """
+
+    shape: tuple
+    dtype: str
+    name: str = ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer, on symbolic tensors.
+
+    Attributes:
+        layer: the layer, or operation.
+        args: tuple.
+        kwargs: dict.
+        outputs: list of symbolic tensors, flat.
+    """
+
+    layer: typing.Any
+    args: tuple
+    kwargs: dict
+    outputs: list
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trace:
+    """What a layer does, on symbolic tensors.
+
+    Attributes:
+        slots: dict of id of symbolic tensor to `Slot`, its inputs.
+        reads: list of (symbolic tensor, variable or constant).
+        calls: list of `Call`, in an order in which they can run.
+        outputs: list of symbolic tensors, flat.
+    """
+
+    slots: dict
+    reads: list
+    calls: list
+    outputs: list
+
+
+def slot_of(tensor, name=""):
+    """The `Slot` for a symbolic tensor."""
+    dtype = tensor.dtype
+    dtype = getattr(dtype, "name", str(dtype))
+    return Slot(tuple(tensor.shape), dtype, name)
+
+
+def operation_name(layer):
+    """The name of an operation, such as "true_divide".
+
+    Args:
+        layer: what a node calls.
+
+    Returns:
+        str, or None if `layer` is no operation: the class of a Keras 3
+        operation in lower case, the last part of the TensorFlow symbol of an
+        operation layer of tf_keras.
+    """
+    keras, tf_keras = _lines.LINES
+    if isinstance(layer, keras.Operation):
+        if isinstance(layer, keras.layers.Layer):
+            return None
+        return re.sub(
+            r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__
+        ).lower()
+    if not isinstance(layer, tf_keras.layers.Layer):
+        return None
+    if type(layer).__name__ in ("TFOpLambda", "SlicingOpLambda"):
+        symbol = layer.symbol or getattr(layer.function, "__name__", "unknown")
+        return symbol.rpartition(".")[2]
+    if type(layer).__name__ in ("ClassMethod", "InstanceMethod"):
+        return getattr(layer, "method_name", None) or layer.attr_name
+    return (
+        layer.attr_name if type(layer).__name__ == "InstanceProperty" else None
+    )
+
+
+def as_functional(layer):
+    """Returns the functional model that a layer is, or None.
+
+    Args:
+        layer: a layer of either line.
+
+    Returns:
+        The layer itself if it is a functional model, the functional model
+        inside if it is a sequential one, None if it is no model or its graph
+        is not known (also if it has a `call` of its own).
+    """
+    for cls in type(layer).__mro__:
+        if cls.__name__ in ("Functional", "Sequential"):
+            break
+    else:
+        return None
+    if type(layer).call is not cls.call:
+        return None
+    # Keras 3 keeps a functional model in a sequential one; in tf_keras the
+    # sequential model is a functional one once its input shape is known.
+    functional = getattr(layer, "_functional", layer)
+    return functional if getattr(functional, "_nodes_by_depth", None) else None
+
+
+def stored_calls(functional):
+    """The calls that a functional model consists of, in order."""
+    by_depth = functional._nodes_by_depth
+    return [
+        _call_of(node)
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+        if not node.is_input
+    ]
+
+
+def _call_of(node):
+    """A Keras node as a `Call`."""
+    if hasattr(node, "operation"):  # Keras 3
+        layer = node.operation
+        args, kwargs = node.arguments.args, node.arguments.kwargs
+    else:
+        layer = node.layer
+        args, kwargs = node.call_args, node.call_kwargs
+    return Call(layer, args, kwargs, _tensors(node.outputs))
+
+
+def trace(layer, line, args, kwargs):
+    """Calls a layer on symbolic inputs and reads off what it does.
+
+    Args:
+        layer: a built layer of either line; it is left as it was.
+        line: its Keras line.
+        args: tuple, with a `Slot` for each tensor.
+        kwargs: dict, likewise.
+
+    Returns:
+        `Trace`.
+
+    Raises:
+        Exception: whatever the layer's `call` raises on symbolic tensors.
+    """
+    symbols, args, kwargs = _symbols(layer, line, args, kwargs)
+    with _left_as_it_was(layer), _symbolic_weights(layer, line) as reads:
+        outputs = []
+        for x in tf.nest.flatten(layer.call(*args, **kwargs)):
+            if x is None:
+                continue
+            if not hasattr(x, "_keras_history"):
+                constant, x = x, _input(line, tuple(x.shape), x.dtype)
+                reads.append((x, constant))
+            outputs.append(x)
+        calls = _calls_before(outputs)
+    used = {id(x) for x in outputs}
+    for a_call in calls:
+        used.update(map(id, tf.nest.flatten((a_call.args, a_call.kwargs))))
+    reads = [(x, variable) for x, variable in reads if id(x) in used]
+    # The pairs keep the tensors alive, whose ids are the keys.
+    slots = _Slots((id(x), slot) for x, slot in symbols)
+    slots.tensors = [x for x, _ in symbols]
+    return Trace(slots, reads, calls, outputs)
+
+
+class _Slots(dict):
+    """A dict with an attribute for the tensors that its keys are ids of."""
+
+
+def call(layer, line, args, kwargs):
+    """Calls a layer as one, on symbolic inputs.
+
+    Args:
+        layer: a built layer.
+        line: its Keras line.
+        args: tuple, with a `Slot` for each tensor.
+        kwargs: dict, likewise.
+
+    Returns:
+        list of symbolic tensors, what it returns, flat.
+
+    Raises:
+        ValueError: if it cannot be called so.
+    """
+    _, args, kwargs = _symbols(layer, line, args, kwargs)
+    try:
+        with _left_as_it_was(layer):
+            return _tensors(layer(*args, **kwargs))
+    except Exception as error:
+        raise ValueError(
+            "Argument `model` must be callable on inputs of shape "
+            f"{[x.shape for x in _tensors((args, kwargs))]}. Received: "
+            f"model={layer.name!r} (of type {type(layer).__name__}), which "
+            f"failed: {error}. Give the right sizes as `input_shape=`, or "
+            "build it as `Model(inputs, outputs)`."
+        ) from error
+
+
+def call_with(layer, replacement, args, kwargs):
+    """Calls a layer with tensors in the place of its weights.
+
+    Args:
+        layer: a built layer; its weights are not touched.
+        replacement: function of a float variable, the tensor to use for it.
+        args: tuple, with tensors.
+        kwargs: dict, likewise.
+
+    Returns:
+        What it returns.
+    """
+    if "training" in inspect.signature(layer.call).parameters:
+        kwargs = {**kwargs, "training": False}
+    keras = _lines.LINES[0]
+    if isinstance(layer, keras.layers.Layer):
+        pairs = [
+            (variable, replacement(variable))
+            for variable in layer.weights
+            if tf.as_dtype(variable.dtype).is_floating
+        ]
+        with keras.StatelessScope(state_mapping=pairs):
+            return layer.call(*args, **kwargs)
+    known = {}
+
+    def tensor(variable):
+        if id(variable) not in known:
+            known[id(variable)] = replacement(variable)
+        return known[id(variable)]
+
+    with contextlib.ExitStack() as stack:
+        subs = layer._flatten_layers(include_self=True, recursive=True)
+        for sub in list(subs):
+            stack.enter_context(replaced_weights(sub, tensor))
+        return layer.call(*args, **kwargs)
+
+
+def _symbols(layer, line, args, kwargs):
+    """Symbolic tensors in the place of slots, and for inference."""
+    symbols = []
+
+    def stand_in(x):
+        if not isinstance(x, Slot):
+            return x
+        shape = tuple(x.shape)
+        if shape and shape[0] is None:
+            shape = (1, *shape[1:])
+        tensor = _input(line, shape, x.dtype)
+        symbols.append((tensor, x))
+        return tensor
+
+    args = tf.nest.map_structure(stand_in, tuple(args))
+    kwargs = {
+        key: tf.nest.map_structure(stand_in, value)
+        for key, value in kwargs.items()
+        if key not in ("training", "mask")
+    }
+    if "training" in inspect.signature(layer.call).parameters:
+        kwargs["training"] = False
+    return symbols, args, kwargs
+
+
+def _input(line, shape, dtype):
+    """A symbolic tensor."""
+    return line.Input(batch_shape=shape, dtype=dtype, name="synflow")
+
+
+def _tensors(structure):
+    return [
+        x for x in tf.nest.flatten(structure) if hasattr(x, "_keras_history")
+    ]
+
+
+def _calls_before(outputs):
+    """The calls that symbolic tensors come from, in order."""
+    calls = {}
+    waiting = list(reversed(outputs))
+    while waiting:
+        tensor = waiting[-1]
+        history = tensor._keras_history
+        node = history[0]._inbound_nodes[history[1]]
+        if id(node) in calls or node.is_input:
+            waiting.pop()
+            continue
+        this = _call_of(node)
+        missing = []
+        for x in _tensors((this.args, this.kwargs)):
+            operation, index = x._keras_history[:2]
+            before = operation._inbound_nodes[index]
+            if not before.is_input and id(before) not in calls:
+                missing.append(x)
+        if missing:
+            waiting.extend(reversed(missing))
+        else:
+            calls[id(node)] = this
+    return list(calls.values())
+
+
+@contextlib.contextmanager
+def _left_as_it_was(layer):
+    """Forgets the calls that Keras notes in a layer and those within it."""
+    lists = []
+    for sub in layer._flatten_layers(include_self=True, recursive=True):
+        for name in ("_inbound_nodes", "_outbound_nodes"):
+            nodes = getattr(sub, name, None)
+            if isinstance(nodes, list):
+                lists.append((nodes, len(nodes)))
+    try:
+        yield
+    finally:
+        for nodes, length in lists:
+            del nodes[length:]
+
+
+@contextlib.contextmanager
+def _symbolic_weights(layer, line):
+    """Puts symbolic tensors where a layer has its own weights.
+
+    So that what it computes from a weight alone, a transpose or a sum, is seen
+    as well. Yields a list of (symbolic tensor, variable).
+    """
+    reads = []
+    known = {}
+
+    def stand_in(variable):
+        if id(variable) not in known:
+            dtype = tf.as_dtype(variable.dtype).name
+            tensor = _input(line, tuple(variable.shape), dtype)
+            known[id(variable)] = tensor
+            reads.append((tensor, variable))
+        return known[id(variable)]
+
+    with replaced_weights(layer, stand_in):
+        yield reads
+
+
+# Where Keras lists a layer's weights, for itself.
+_LISTS = re.compile(r"_(non_)?trainable_(variables|weights)|_self_.*|_tracker")
+
+
+@contextlib.contextmanager
+def replaced_weights(layer, replacement):
+    """Replaces the float weights in a layer's own attributes for a while.
+
+    Args:
+        layer: a layer; not the layers within it.
+        replacement: function of a variable, what to put in its place.
+    """
+    attributes = vars(layer)
+    before = {}
+    weights = {id(variable) for variable in layer.weights}
+
+    def replace(value):
+        if id(value) in weights and tf.as_dtype(value.dtype).is_floating:
+            return replacement(value)
+        if isinstance(value, (list, tuple)):
+            return [replace(x) for x in value]
+        if isinstance(value, dict):
+            return {key: replace(x) for key, x in value.items()}
+        return value
+
+    def holds_weight(value):
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, (list, tuple)):
+            return any(holds_weight(x) for x in value)
+        return id(value) in weights
+
+    try:
+        for name, value in list(attributes.items()):
+            if not _LISTS.fullmatch(name) and holds_weight(value):
+                before[name] = value
+                attributes[name] = replace(value)
+        yield
+    finally:
+        attributes.update(before)
+
+
+def signature(model, line, input_shape):
+    """What a model is called on.
+
+    Args:
+        model: a built model.
+        line: its Keras line.
+        input_shape: see `graph.read`.
+
+    Returns:
+        args, a tuple, and kwargs, a dict, with a `Slot` for each tensor.
+
+    Raises:
+        ValueError: see `graph.read`.
+    """
+    functional = as_functional(model)
+    if functional is not None:
+        names = {id(x): x.name for x in functional.inputs}
+        args = (
+            tf.nest.map_structure(
+                lambda x: slot_of(x, names[id(x)]), functional.input
+            ),
+        )
+        kwargs = {}
+    else:
+        args, kwargs = _called_on(model, line)
+    slots = tf.nest.flatten((args, kwargs))
+    if not slots and input_shape is None:
+        raise ValueError(
+            "Argument `model` must have known inputs. Received: "
+            f"model={model.name!r} (of type {type(model).__name__}), which "
+            "was never called. Call it on a batch, or say `input_shape=`."
+        )
+    if not slots:
+        sizes = _sizes(input_shape)
+        args = [Slot((None, *(None for _ in s)), _floatx(line)) for s in sizes]
+        args = (args[0] if len(args) == 1 else args,)
+        slots = tf.nest.flatten(args)
+    shapes = iter(_filled_in([slot.shape[1:] for slot in slots], input_shape))
+
+    def with_size(slot):
+        return dataclasses.replace(slot, shape=(slot.shape[0], *next(shapes)))
+
+    return tf.nest.map_structure(with_size, (args, kwargs))
+
+
+def _called_on(model, line):
+    """What a subclassed model was built with, as far as Keras knows it."""
+    if line is _lines.LINES[0]:
+        shapes = getattr(model, "_build_shapes_dict", None) or {}
+        slots = {
+            key.removesuffix("_shape"): _slots(shape, _floatx(line))
+            for key, shape in shapes.items()
+        }
+        if len(slots) == 1:
+            return tuple(slots.values()), {}
+        return (), slots
+    spec = model.save_spec()
+    if spec is not None:
+        return tf.nest.map_structure(
+            lambda x: Slot((None, *x.shape[1:]), x.dtype.name, x.name or ""),
+            spec,
+        )
+    shape = getattr(model, "_build_input_shape", None)
+    return (() if shape is None else (_slots(shape, _floatx(line)),)), {}
+
+
+def _slots(shape, dtype):
+    """A slot for a shape, or a structure of slots for one of shapes."""
+    if isinstance(shape, dict):
+        return {key: _slots(s, dtype) for key, s in shape.items()}
+    if isinstance(shape, tf.TensorShape):
+        shape = tuple(shape)
+    if all(n is None or isinstance(n, int) for n in shape):
+        return Slot((None, *shape[1:]), dtype)
+    return [_slots(s, dtype) for s in shape]
+
+
+def _floatx(line):
+    return line.backend.floatx()
+
+
+def _sizes(input_shape):
+    """`input_shape` as a list of shapes."""
+    several = all(isinstance(s, (list, tuple)) for s in input_shape)
+    return [tuple(s) for s in (input_shape if several else [input_shape])]
+
+
+def _filled_in(known, input_shape):
+    """Shapes without batch, their open sizes taken from `input_shape`."""
+    shapes = known if input_shape is None else _sizes(input_shape)
+    fits = len(shapes) == len(known) and all(
+        len(shape) == len(model_shape)
+        and all(
+            isinstance(n, int) and n > 0 and m in (None, n)
+            for n, m in zip(shape, model_shape, strict=True)
+        )
+        for shape, model_shape in zip(shapes, known, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            "Argument `input_shape` must give the size of the input that "
+            "scores are computed for, without the batch dimension, where the "
+            f"model leaves it open: {known}. "
+            f"Received: input_shape={input_shape!r}"
+        )
+    return shapes
