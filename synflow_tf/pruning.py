@@ -54,7 +54,8 @@ def prune(
         scorer: what each weight is worth; by default `scorers.SynFlow()`.
         scope: "global", one ranking over all prunable weights, as in the
             paper, or "local", one for each weight tensor.
-        prunable: which weights. None takes the kernels of all layers. A str
+        prunable: which weights. None takes the kernels of all layers, and of
+            a layer with tfmot's `get_prunable_weights()` what that says. A str
             takes the weight of that path, or the kernels of the layer (or
             nested model) of that path, or of all layers whose path it matches
             as a regular expression; a compiled pattern likewise; a layer class

@@ -69,7 +69,8 @@ def slot_of(tensor, name=""):
     """The `Slot` for a symbolic tensor."""
     dtype = tensor.dtype
     dtype = getattr(dtype, "name", str(dtype))
-    return Slot(tuple(tensor.shape), dtype, name)
+    unknown = getattr(tensor.shape, "rank", 0) is None
+    return Slot(() if unknown else tuple(tensor.shape), dtype, name)
 
 
 def operation_name(layer):

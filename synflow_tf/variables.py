@@ -19,6 +19,8 @@ _KERNELS = frozenset(
     ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel")
 )
 _TABLES = frozenset(("embeddings",))
+# Where Keras lists the layers within a layer, for itself.
+_KERAS_LISTS = re.compile(r"_layers|_self_.*|_functional|_tracker")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,15 +29,20 @@ class Weight:
 
     Attributes:
         path: str, the names of the layers that lead to it and its own, such as
-            "backbone/conv1/kernel"; unique in the model, and the same after
-            the model was saved and loaded.
+            "backbone/conv1/kernel", or, in layers and models that are no
+            graphs of layers, of the attributes: "blocks/0/dense/kernel".
+            Unique in the model, and the same after saving and loading.
         layer: the innermost layer that owns it.
         variable: the Keras variable.
+        is_kernel: bool, whether it is pruned unless told otherwise: its name
+            is that of a kernel, or a layer's `get_prunable_weights()` (tfmot's
+            protocol) names it.
     """
 
     path: str
     layer: typing.Any
     variable: typing.Any
+    is_kernel: bool
 
     @property
     def name(self):
@@ -75,28 +82,58 @@ def weights(model):
     return _unique(result)
 
 
-def _walk(layer, prefix, found):
-    if tracing.as_functional(layer) is not None:
-        for sub in layer.layers:
-            _walk(sub, f"{prefix}{sub.name}/", found)
-        return
-    owners = {id(v): layer for v in layer.weights}
-    for sub in layer._flatten_layers(include_self=False, recursive=True):
-        owners.update((id(v), sub) for v in sub.weights)
+def _walk(layer, prefix, found, chosen=None):
+    """Finds the weights of a layer, those of the layers within it first.
+
+    Args:
+        layer: the layer.
+        prefix: str, what their paths begin with.
+        found: dict of id of variable to `Weight`, added to.
+        chosen: None, or the ids of the variables that a layer around it has
+            named as prunable.
+    """
+    if chosen is None and hasattr(layer, "get_prunable_weights"):
+        chosen = {id(v) for v in layer.get_prunable_weights()}
+    for name, sub in _sublayers(layer):
+        _walk(sub, f"{prefix}{name}/", found, chosen)
     for variable in layer.weights:
-        path = prefix + _local_name(variable, layer)
-        owner = owners[id(variable)]
-        found.setdefault(id(variable), Weight(path, owner, variable))
+        name = getattr(variable, "path", None) or variable.name
+        name = name.partition(":")[0].rpartition("/")[2]
+        kernel = name in _KERNELS if chosen is None else id(variable) in chosen
+        weight = Weight(prefix + name, layer, variable, kernel)
+        found.setdefault(id(variable), weight)
 
 
-def _local_name(variable, layer):
-    """The part of a variable's own name that follows its layer's name."""
-    name = getattr(variable, "path", None) or variable.name
-    parts = name.partition(":")[0].split("/")
-    if layer.name in parts[:-1]:
-        last = len(parts) - 1 - parts[::-1].index(layer.name)
-        return "/".join(parts[last + 1 :])
-    return parts[-1]
+def _sublayers(layer):
+    """The layers within a layer, as pairs of name and layer.
+
+    By their own names in functional and sequential models; elsewhere by the
+    attributes that hold them, which stay the same when Keras makes up other
+    names after loading.
+    """
+    sequential = tuple(line.Sequential for line in _lines.LINES)
+    if tracing.as_functional(layer) or isinstance(layer, sequential):
+        return [(sub.name, sub) for sub in layer.layers]
+    subs = layer._flatten_layers(include_self=False, recursive=False)
+    known = {id(sub): (sub.name, sub) for sub in subs}
+    held = {}
+    for attribute, value in vars(layer).items():
+        if not _KERAS_LISTS.fullmatch(attribute):
+            for path, sub in _held(attribute.lstrip("_"), value):
+                if id(sub) in known:
+                    held.setdefault(id(sub), (path, sub))
+    return list({**known, **held}.values())
+
+
+def _held(path, value):
+    """What an attribute holds, flat, as pairs of path and value."""
+    if isinstance(value, dict):
+        pairs = value.items()
+    elif isinstance(value, (list, tuple)):
+        pairs = enumerate(value)
+    else:
+        return [(path, value)]
+    return [x for key, v in pairs for x in _held(f"{path}/{key}", v)]
 
 
 def _unique(found):
@@ -117,7 +154,8 @@ def prunable_weights(model, prunable=None):
 
     Args:
         model: a built Keras model of either line.
-        prunable: which weights. None takes the kernels of all layers. A str
+        prunable: which weights. None takes the kernels of all layers (see
+            `Weight.is_kernel`). A str
             takes the weight of that path, or the kernels of the layer (or
             nested model) of that path, or of all layers whose path it matches
             as a regular expression; a compiled pattern likewise; a layer class
@@ -136,7 +174,7 @@ def prunable_weights(model, prunable=None):
     """
     candidates = [w for w in weights(model) if _is_float(w.variable)]
     if prunable is None:
-        selected = [w for w in candidates if w.name in _KERNELS]
+        selected = [w for w in candidates if w.is_kernel]
     elif callable(prunable) and not isinstance(prunable, type):
         selected = [w for w in candidates if prunable(w.layer, w)]
     else:
@@ -154,7 +192,7 @@ def prunable_weights(model, prunable=None):
 
 
 def _selects(item, weight):
-    kernel = weight.name in _KERNELS or weight.name in _TABLES
+    kernel = weight.is_kernel or weight.name in _TABLES
     if isinstance(item, type):
         return kernel and isinstance(weight.layer, item)
     if not isinstance(item, (str, re.Pattern)):

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 import synflow_tf
+from synflow_tf import problem as problem_lib
 from synflow_tf import pruning
 from synflow_tf import ranking
-from synflow_tf import problem as problem_lib
 
 GPUS = tf.config.list_physical_devices("GPU")
 

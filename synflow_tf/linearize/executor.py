@@ -1,7 +1,8 @@
 """Runs the nodes of a linear graph with their rules, within the dtype's range.
 
-Deep networks have flows up to 10^255 and beyond: so whenever the largest live
-value leaves [2^-12, 2^12], all live values are multiplied by one power of two.
+Deep networks have flows up to 10^255 and beyond: so every few kernels, if the
+largest live value has left [2^-12, 2^12], all live values are multiplied by one
+power of two.
 The live values are a cut of the graph, so every score is multiplied by the
 same power of two, exactly, and no ranking changes.
 """
@@ -20,8 +21,11 @@ _CONSTANT_SIZE = 8192
 # example without padding.
 _CONTEXT = ("training", "mask")
 
-# Live values stay within 2 to the power of minus this and of this.
+# Live values are brought back between 2 to the power of minus this and of this,
 _RANGE = 12
+# after so many kernels: the range of the dtype is much wider, and looking at
+# every value takes time.
+_KERNELS = {tf.float64: 8, tf.float32: 4}
 
 
 class LinearWeights:
@@ -40,7 +44,11 @@ class LinearWeights:
             from a float input of the model: 1, but rescaled like all values.
         exponent: float64 tensor of shape (): the values are 2 to the power of
             minus this times what they are.
-        reads: int, how many kernels were read so far.
+        reads: int, how many kernels were read since the values were rescaled.
+        shift: None, or an int tensor: what a rule has just returned is 2 to
+            the power of minus this times what it is.
+        repeated: dict id(variable) -> int, the kernels that one path passes
+            several times (recurrent layers), and how many gates they are of.
     """
 
     def __init__(self, tensors, dtype, affine=False, rescale=True):
@@ -53,6 +61,7 @@ class LinearWeights:
         self.exponent = tf.zeros((), tf.float64)
         self.reads = 0
         self.shift = None
+        self.repeated = {}
 
     def __getitem__(self, variable):
         """The absolute value of a variable, of the dtype to compute in.
@@ -126,7 +135,6 @@ def run(graph, weights, inputs, record=None):
         kwargs = fill_in(
             {k: v for k, v in node.kwargs.items() if k not in _CONTEXT}
         )
-        reads = weights.reads
         try:
             outputs = rule(node.layer, weights, *args, **kwargs)
         except Exception as error:
@@ -150,7 +158,8 @@ def run(graph, weights, inputs, record=None):
             for slot, x in zip(node.outputs, outputs, strict=True)
             if slot not in dead
         )
-        if weights.rescale and weights.reads != reads:
+        if weights.rescale and weights.reads >= _KERNELS[weights.dtype]:
+            weights.reads = 0
             live += [s for s in node.outputs if s in graph.flow]
             live = [s for s in live if s in tensors]
             exponent = excess([tensors[slot] for slot in live])

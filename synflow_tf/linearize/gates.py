@@ -42,7 +42,9 @@ def has_kernel(node, flow):
     """Whether a node multiplies with a kernel."""
     layer = node.layer
     if all(slot in flow for slot in node.inputs):
-        weights = getattr(getattr(layer, "layer", layer), "weights", ())
+        if isinstance(layer, (graph_lib.Opaque, joins.Join)):
+            layer = layer.layer
+        weights = getattr(layer, "weights", ())
         return any(len(variable.shape) > 1 for variable in weights)
     if isinstance(layer, joins.Join):
         function = getattr(layer.function, "func", None)

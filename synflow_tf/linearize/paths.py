@@ -65,5 +65,6 @@ def _reads(node, variable):
     layer = node.layer
     if isinstance(layer, graph_lib.Read):
         return layer.variable is variable
-    layer = getattr(layer, "layer", layer)
+    if isinstance(layer, (graph_lib.Opaque, joins.Join)):
+        layer = layer.layer
     return any(v is variable for v in getattr(layer, "weights", ()))

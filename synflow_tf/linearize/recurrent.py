@@ -26,7 +26,15 @@ def recurrent(layer, weights, x, initial_state=None, **options):
     steps = x if time_major else _swap(x)
     if layer.go_backwards:
         steps = steps[::-1]
-    states = initial_state or _zeros(layer, x)
+    if isinstance(layer, keras.layers.Layer):
+        zeros = layer.get_initial_state(batch_size=x.shape[0])
+    else:
+        zeros = layer.get_initial_state(x)
+    states = tf.nest.map_structure(lambda s: tf.zeros(s.shape, x.dtype), zeros)
+    if initial_state:
+        flat = tf.nest.flatten(initial_state)
+        states = tf.nest.pack_sequence_as(states, flat)
+    _note_uses(layer.cell, weights)
     outputs, states, exponent = _scan(layer.cell, weights, steps, states)
     weights.shift = exponent
     if not layer.return_sequences:
@@ -41,13 +49,14 @@ def _swap(x):
     return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
 
 
-def _zeros(layer, x):
-    """The states that a recurrence starts from."""
-    if isinstance(layer, keras.layers.Layer):
-        states = layer.get_initial_state(batch_size=x.shape[0])
-    else:
-        states = layer.get_initial_state(x)
-    return [tf.zeros(state.shape, x.dtype) for state in tf.nest.flatten(states)]
+def _note_uses(cell, weights):
+    """Notes the kernels of a cell: every path passes them again and again."""
+    for part in cell._flatten_layers(include_self=True, recursive=True):
+        units = getattr(part, "units", getattr(part, "filters", None))
+        for variable in part.weights if isinstance(units, int) else ():
+            if len(variable.shape) > 1:
+                gates = variable.shape[-1] // units
+                weights.repeated[id(variable)] = max(gates, 1)
 
 
 def _scan(cell, weights, steps, states):
@@ -57,15 +66,15 @@ def _scan(cell, weights, steps, states):
         cell: a recurrent cell.
         weights: `executor.LinearWeights`.
         steps: tensor, (time, 1, ...).
-        states: list of tensors, what the cell starts from.
+        states: list of tensors, or of lists of tensors, what it starts from.
 
     Returns:
-        The outputs, (time, 1, ...); the list of states at the end; and an int
-        tensor: they are 2 to the power of minus this times what they are.
+        The outputs, (time, 1, ...); the list of states at the end, flat; and
+        an int tensor: they are 2 to the power of minus this times what they
+        are.
     """
-    graph = nested.linear(cell, steps[0], list(states))
+    graph = nested.linear(cell, steps[0], states)
     rescale, weights.rescale = weights.rescale, False
-    nothing = tf.zeros((), tf.int32)
 
     def step(carry, x):
         _, states, exponent = carry
@@ -79,11 +88,18 @@ def _scan(cell, weights, steps, states):
             exponent += tf.cast(more, tf.int32)
         return output, states, exponent
 
-    first = step((None, list(states), nothing), steps[0])
-    outputs, states, exponents = tf.scan(step, steps[1:], first)
+    # A function, because a loop in Python takes seconds for long inputs.
+    @tf.function(autograph=False)
+    def scan(steps, *states):
+        nothing = tf.zeros((), tf.int32)
+        first = step((None, list(states), nothing), steps[0])
+        rest = tf.scan(step, steps[1:], first)
+        return tf.nest.map_structure(
+            lambda x, xs: tf.concat([x[None], xs], axis=0), first, rest
+        )
+
+    outputs, states, exponents = scan(steps, *tf.nest.flatten(states))
     weights.rescale = rescale
-    outputs = tf.concat([first[0][None], outputs], axis=0)
-    exponents = tf.concat([first[2][None], exponents], axis=0)
     behind = executor.power_of_two(exponents - exponents[-1], weights.dtype)
     behind = tf.reshape(behind, [-1] + [1] * (outputs.shape.rank - 1))
     last = [state[-1] for state in states]

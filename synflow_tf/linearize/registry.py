@@ -154,10 +154,12 @@ def rule_of(layer):
 
 def how_to(layer):
     """Says how to register a rule for a layer."""
-    if tracing.operation_name(layer) is not None:
+    operation = tracing.operation_name(layer) is not None
+    if operation or name_of(layer) is not None:
         return (
-            "Put the operation into a layer of your own, and register a rule "
-            "for that with `synflow_tf.register_rule`."
+            f"Put the {'operation' if operation else 'layer'} into a layer of "
+            "your own, and register a rule for that class with "
+            "`synflow_tf.register_rule`."
         )
     name = type(layer).__name__
     return (

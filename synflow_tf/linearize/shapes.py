@@ -14,8 +14,9 @@ from synflow_tf.linearize.registry import builtin
     "Softmax",
     "ThresholdedReLU",
 )
-def activation(layer, weights, x):
+def activation(layer, weights, x, mask=None):
     """The identity; in the authors' variant the activation itself."""
+    del mask
     return layer.call(x) if weights.affine else x
 
 

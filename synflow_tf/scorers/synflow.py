@@ -63,7 +63,10 @@ class SynFlow(base.Scorer):
             flow, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         scores = [
-            tf.abs(w * g) for w, g in zip(weights, gradients, strict=True)
+            _once(tf.abs(w * g), flow, linear.repeated.get(id(variable)))
+            for w, g, variable in zip(
+                weights, gradients, variables, strict=True
+            )
         ]
         log10 = tf.math.log(tf.cast(flow, tf.float64)) / math.log(10.0)
         log10 += linear.exponent * math.log10(2.0)
@@ -94,3 +97,18 @@ class SynFlow(base.Scorer):
             affine=self.variant == "authors",
             rescale=self.rescale,
         )
+
+
+def _once(scores, flow, gates):
+    """Scores of a kernel as if every path passed it once.
+
+    A path passes the kernels of a recurrent layer at each step, so their
+    scores sum to many times the flow, and all other layers would be removed
+    before them. Divided by how often, they sum to the flow, gate by gate.
+    """
+    if gates is None:
+        return scores
+    parts = tf.reshape(scores, [*scores.shape[:-1], gates, -1])
+    axes = [*range(len(scores.shape) - 1), len(scores.shape)]
+    times = tf.reduce_sum(parts, axes, keepdims=True) / flow
+    return tf.reshape(parts / tf.maximum(times, 1), scores.shape)
