@@ -149,10 +149,15 @@ class SynFlowPruning(_Callback):
             self.masks.apply(self.model)
 
     def _present(self):
-        """The masks that the model has, if it is as sparse as asked for."""
-        masks = masks_lib.Masks.from_model(
-            self.model, self._arguments["prunable"]
-        )
+        """The masks that the model has, if it is as sparse as asked for.
+
+        Those that are enforced; else, in a model that was saved and restored,
+        those of its zeros.
+        """
+        prunable = self._arguments["prunable"]
+        masks = masks_lib.Masks.enforced(self.model)
+        if masks is None:
+            masks = masks_lib.Masks.from_model(self.model, prunable)
         sizes = [mask.size for mask in masks.values()]
         if self._arguments["scope"] == "global":
             sizes = [sum(sizes)]

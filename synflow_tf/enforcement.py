@@ -41,20 +41,23 @@ def enforce(variable, mask):
     """Sets the removed entries to 0 and keeps them so, under any optimizer."""
     zero(variable, mask)
     constraint = variables.get_constraint(variable)
-    if is_enforced(variable):
+    if isinstance(constraint, MaskConstraint):
         constraint.mask.assign(mask)
     else:
         constraint = MaskConstraint(mask, constraint)
         variables.set_constraint(variable, constraint)
 
 
-def is_enforced(variable):
-    """Whether `enforce` holds for a variable."""
-    return isinstance(variables.get_constraint(variable), MaskConstraint)
+def mask_of(variable):
+    """The mask that `enforce` holds, a bool array, or None."""
+    constraint = variables.get_constraint(variable)
+    if isinstance(constraint, MaskConstraint):
+        return constraint.mask.numpy()
+    return None
 
 
 def release(variable):
     """Ends `enforce`; nothing happens where there is none."""
-    if is_enforced(variable):
-        constraint = variables.get_constraint(variable)
+    constraint = variables.get_constraint(variable)
+    if isinstance(constraint, MaskConstraint):
         variables.set_constraint(variable, constraint.inner)

@@ -220,6 +220,23 @@ class Masks(collections.abc.Mapping):
             {w.path: variables.value(w.variable).numpy() != 0 for w in selected}
         )
 
+    @classmethod
+    def enforced(cls, model):
+        """Returns the masks that `enforce` holds a model to.
+
+        Args:
+            model: a built model of either Keras line.
+
+        Returns:
+            `Masks`, or None if no weight has one.
+        """
+        masks = {
+            w.path: enforcement.mask_of(w.variable)
+            for w in variables.weights(model)
+        }
+        masks = {path: m for path, m in masks.items() if m is not None}
+        return cls(masks) if masks else None
+
     def save(self, path):
         """Writes the masks, one bit for each weight, and their history.
 

@@ -5,6 +5,7 @@ inputs, with symbolic inputs in the place of its own weights, and the calls are
 read off what comes out. Part of the room that knows Keras internals.
 """
 
+import collections
 import contextlib
 import dataclasses
 import inspect
@@ -165,7 +166,7 @@ def trace(layer, line, args, kwargs):
         Exception: whatever the layer's `call` raises on symbolic tensors.
     """
     symbols, args, kwargs = _symbols(layer, line, args, kwargs)
-    with _left_as_it_was(layer), _symbolic_weights(layer, line) as reads:
+    with _left_as_it_was(layer, line), _symbolic_weights(layer, line) as reads:
         outputs = []
         for x in tf.nest.flatten(layer.call(*args, **kwargs)):
             if x is None:
@@ -206,7 +207,7 @@ def call(layer, line, args, kwargs):
     """
     _, args, kwargs = _symbols(layer, line, args, kwargs)
     try:
-        with _left_as_it_was(layer):
+        with _left_as_it_was(layer, line):
             return _tensors(layer(*args, **kwargs))
     except Exception as error:
         raise ValueError(
@@ -317,19 +318,45 @@ def _calls_before(outputs):
 
 
 @contextlib.contextmanager
-def _left_as_it_was(layer):
-    """Forgets the calls that Keras notes in a layer and those within it."""
+def _left_as_it_was(layer, line):
+    """Forgets what Keras notes when it calls layers symbolically.
+
+    The calls, in the layer and those within it, and the names that it makes
+    up: the user's next layer is named as if nothing had happened.
+    """
     lists = []
     for sub in layer._flatten_layers(include_self=True, recursive=True):
         for name in ("_inbound_nodes", "_outbound_nodes"):
             nodes = getattr(sub, name, None)
             if isinstance(nodes, list):
                 lists.append((nodes, len(nodes)))
+    counts = _name_counts(line)
+    before = dict(counts)
     try:
         yield
     finally:
         for nodes, length in lists:
             del nodes[length:]
+        counts.clear()
+        counts.update(before)
+
+
+def _name_counts(line):
+    """How often Keras has used each name, a dict that it goes on with."""
+    try:
+        if line is _lines.LINES[0]:
+            from keras.src.backend.common import global_state
+
+            return global_state.get_global_attribute(
+                "object_name_uids",
+                default=collections.defaultdict(int),
+                set_to_default=True,
+            )
+        from tf_keras.src import backend
+
+        return backend.get_default_graph_uid_map()
+    except (AttributeError, ImportError):  # private, so it may move
+        return {}
 
 
 @contextlib.contextmanager

@@ -12,12 +12,12 @@ _ADDED = ("beta", "bias", "moving_mean")
 
 @register_rule(graph_lib.Opaque)
 def opaque(node_layer, weights, *args, **kwargs):
-    """The layer's own `call`, in its own dtype, on the magnitudes of weights.
+    """The layer's own `call`, on the magnitudes of its weights.
 
-    Biases are 0, but for the authors' variant.
+    In the dtype of its weights. Biases are 0, but for the authors' variant.
     """
     layer = node_layer.layer
-    dtype = tf.as_dtype(layer.compute_dtype)
+    dtype = tf.as_dtype(layer.variable_dtype)
 
     def magnitude(variable):
         name = variable.name.partition(":")[0].rpartition("/")[2]
