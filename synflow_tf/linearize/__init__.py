@@ -16,6 +16,7 @@ from synflow_tf.linearize import shapes as shapes
 from synflow_tf.linearize import sources as sources
 from synflow_tf.linearize.checks import check as check
 from synflow_tf.linearize.executor import LinearWeights as LinearWeights
+from synflow_tf.linearize.executor import flow_of as flow_of
 from synflow_tf.linearize.executor import ones as ones
 from synflow_tf.linearize.executor import run as run
 from synflow_tf.linearize.lowering import lower as lower

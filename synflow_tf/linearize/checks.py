@@ -61,7 +61,7 @@ class _Run:
                 self.values.append((node, before, after))
 
             outputs = executor.run(graph, weights, inputs, record)
-            flow = tf.add_n([tf.reduce_sum(output) for output in outputs])
+            flow = executor.flow_of(outputs)
         wanted = [*inputs, unit, *scored]
         inner = [
             [x for x in after if x.dtype.is_floating]
@@ -188,7 +188,7 @@ class _Run:
             [2 * x for x in self.inputs],
             lambda *recorded: values.append((recorded, weights.exponent)),
         )
-        flow = sum(float(tf.reduce_sum(x)) for x in outputs)
+        flow = float(executor.flow_of(outputs))
         ratio = (
             flow / self.flow * 2 ** (float(weights.exponent) - self.exponent)
         )

@@ -99,9 +99,24 @@ def ones(graph, dtype):
         dtype: `tf.DType`.
 
     Returns:
-        list of tensors, batch size 1.
+        list of tensors, of batch size 1 unless the model fixes another.
     """
-    return [tf.ones((1, *slot.shape[1:]), dtype) for slot in graph.inputs]
+    return [
+        tf.ones((slot.shape[0] or 1, *slot.shape[1:]), dtype)
+        for slot in graph.inputs
+    ]
+
+
+def flow_of(outputs):
+    """The flow R: the sum of all outputs that are floats.
+
+    Args:
+        outputs: list of tensors.
+
+    Returns:
+        Tensor of shape ().
+    """
+    return tf.add_n([tf.reduce_sum(x) for x in outputs if x.dtype.is_floating])
 
 
 def run(graph, weights, inputs, record=None):

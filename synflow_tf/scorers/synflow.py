@@ -58,7 +58,7 @@ class SynFlow(base.Scorer):
             tape.watch(weights)
             linear = self._linear(variables, weights)
             outputs = linearize.run(self._graph(graph), linear, inputs)
-            flow = tf.add_n([tf.reduce_sum(output) for output in outputs])
+            flow = linearize.flow_of(outputs)
         gradients = tape.gradient(
             flow, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
