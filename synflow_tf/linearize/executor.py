@@ -80,15 +80,20 @@ class LinearWeights:
         self.reads += len(value.shape) > 1
         return value
 
-    def source(self, constant):
+    def source(self, constant, made_of=()):
         """What flow starts as at a constant or a table: ones, scaled.
 
-        Unless the constant is a weight that scores are wanted for; then it is
-        its absolute value.
+        Args:
+            constant: tensor >= 0.
+            made_of: ids of the variables that it is computed from.
+
+        Returns:
+            Tensor: of ones, unless scores are wanted for one of `made_of`;
+            then the constant. Scaled like all values.
         """
-        if id(constant) in self.scored:
-            return self[constant] * self.unit
-        return tf.ones(tuple(constant.shape), self.dtype) * self.unit
+        if self.scored.isdisjoint(made_of):
+            constant = tf.ones(tuple(constant.shape), self.dtype)
+        return constant * self.unit
 
 
 def ones(graph, dtype):

@@ -149,11 +149,22 @@ def contract(operation, side, axes, weights, *operands):
     return operation(*operands)
 
 
-def concatenate(operation, flows, weights, *operands):
-    """A concatenation; flow starts at what does not come from the input."""
+def concatenate(operation, flows, origins, weights, *operands):
+    """A concatenation; flow starts at what does not come from the input.
+
+    Args:
+        operation: function of a list of tensors.
+        flows: tuple of bool, which operands come from the input.
+        origins: list, for each operand the ids of the weights it is made of.
+        weights: `LinearWeights`.
+        *operands: tensors.
+
+    Returns:
+        Tensor.
+    """
     operands = [
-        x if flow else weights.source(x)
-        for x, flow in zip(operands, flows, strict=True)
+        x if flow else weights.source(constant(weights, x), made_of)
+        for x, flow, made_of in zip(operands, flows, origins, strict=True)
     ]
     return operation(operands)
 

@@ -183,7 +183,9 @@ class _Joiner:
         if above and below:
             return _node(node, joins.gate, [x, y], (1,))
         if below:
-            return _node(node, joins.same, [y])
+            # The shape is that of both.
+            function = functools.partial(joins.add, (False, True))
+            return _node(node, function, [x, y])
         function = functools.partial(joins.scale, True)
         return _node(node, function, [x, y])
 
@@ -200,13 +202,30 @@ class _Joiner:
         def operation(tensors):
             return node.layer.call(tensors, *rest, **kwargs)
 
-        function = functools.partial(joins.concatenate, operation, flows)
+        origins = [
+            () if f else self._reads(x)
+            for x, f in zip(operands, flows, strict=True)
+        ]
+        function = functools.partial(
+            joins.concatenate, operation, flows, origins
+        )
         return _node(node, function, operands)
+
+    def _reads(self, slot):
+        """The ids of the weights that something is computed from."""
+        node = self._producers.get(slot) if _is_slot(slot) else None
+        if node is None:
+            return frozenset()
+        if isinstance(node.layer, graph_lib.Read):
+            return frozenset([id(node.layer.variable)])
+        return frozenset().union(*map(self._reads, node.inputs))
 
     def _contraction(self, node, name):
         operands = _operands(node)
+        if name != "einsum":
+            operands = operands[:2]  # Axes may follow.
         flows = self._flows(operands)
-        if len(operands) != 2:
+        if len(operands) != 2 and (all(flows) or sum(flows) > 1):
             return node
         operation, axes = attention.contraction(node, name, operands)
         if not all(flows):
@@ -270,9 +289,13 @@ class _Joiner:
         return False
 
 
+def _is_slot(x):
+    return isinstance(x, graph_lib.Slot)
+
+
 def _node(node, function, args, sides=()):
     join = joins.Join(node.layer, function, tuple(sides))
-    return graph_lib.Node(join, tuple(args), {}, node.outputs)
+    return dataclasses.replace(node, layer=join, args=tuple(args), kwargs={})
 
 
 def _operands(node):
