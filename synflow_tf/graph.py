@@ -27,12 +27,14 @@ class Node:
             tensor, at any depth of lists and dicts.
         kwargs: dict, its keyword arguments, likewise.
         outputs: list of `Slot`, flat.
+        within: str, the name of the opened layer that calls it, or "".
     """
 
     layer: typing.Any
     args: tuple
     kwargs: dict
     outputs: list
+    within: str = ""
 
     @property
     def inputs(self):
@@ -156,6 +158,7 @@ class _Reader:
 
     def __init__(self, line, leaf):
         self.nodes = []
+        self._within = ""
         self._line = line
         self._leaf = leaf
 
@@ -188,7 +191,9 @@ class _Reader:
 
     def _append(self, layer, args, kwargs, symbolic):
         outputs = [tracing.slot_of(x) for x in symbolic]
-        self.nodes.append(Node(layer, tuple(args), dict(kwargs), outputs))
+        self.nodes.append(
+            Node(layer, tuple(args), dict(kwargs), outputs, self._within)
+        )
         return outputs
 
     def _inline(self, functional, inputs):
@@ -206,11 +211,13 @@ class _Reader:
                 symbolic = tracing.call(layer, self._line, args, kwargs)
             opaque = Opaque(layer, f"{type(error).__name__}: {error}")
             return self._append(opaque, args, kwargs, symbolic)
+        outside, self._within = self._within, layer.name
         slots = dict(trace.slots)
         for tensor, value in trace.reads:
             read = Read(value, layer.name)
             [slots[id(tensor)]] = self._append(read, (), {}, [tensor])
         self._replay(trace.calls, slots)
+        self._within = outside
         return [slots[id(x)] for x in trace.outputs]
 
     def _replay(self, calls, slots):

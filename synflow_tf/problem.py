@@ -140,6 +140,8 @@ class Problem:
         )
         for weight, (where, through) in zip(empty, places, strict=True):
             text = f"empty; at {where!r} the flow comes through {through!r}"
+            if where == through:
+                text = f"empty; the rest of {where!r} carries the flow"
             self.findings.append(findings.Finding("empty", weight.path, text))
         listed = [str(f) for f in self.findings if f.kind == "empty"]
         more = f" ... ({len(listed) - 6} more)" if listed[6:] else ""

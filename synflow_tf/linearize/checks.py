@@ -11,6 +11,7 @@ import math
 import tensorflow as tf
 
 from synflow_tf import graph as graph_lib
+from synflow_tf import tracing
 from synflow_tf.linearize import executor
 from synflow_tf.linearize import gates
 from synflow_tf.linearize import joins
@@ -135,7 +136,7 @@ class _Run:
             return low < _NEGATIVE[self.dtype] * abs(high)
 
         for node in reversed(self.graph.nodes):
-            if any(map(negative, node.inputs)):
+            if any(negative(x) for x in node.inputs if x in self.graph.flow):
                 raise _error(
                     node,
                     "takes away from its output when its input grows "
@@ -279,12 +280,16 @@ def _layer(node):
 
 def _error(node, what, remedy=None):
     layer = _layer(node)
+    kind = "Layer"
+    if tracing.operation_name(layer) is not None:
+        kind = "Operation"
+    within = f", called by layer {node.within!r}," if node.within else ""
     reason = ""
     if isinstance(node.layer, graph_lib.Opaque):
         reason = f" It could not be opened ({node.layer.reason})."
     if remedy is None:
         remedy = registry.how_to(layer)
     return ValueError(
-        f"Layer {layer.name!r} (of type {type(layer).__name__}) {what}; scores "
-        f"would mean nothing.{reason} {remedy}"
+        f"{kind} {layer.name!r} (of type {type(layer).__name__}){within} "
+        f"{what}; scores would mean nothing.{reason} {remedy}"
     )

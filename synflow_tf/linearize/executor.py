@@ -81,7 +81,7 @@ class LinearWeights:
         return value
 
     def source(self, constant, made_of=()):
-        """What flow starts as at a constant or a table: ones, scaled.
+        """What flow starts as at a constant or a table: ones.
 
         Args:
             constant: tensor >= 0.
@@ -89,11 +89,11 @@ class LinearWeights:
 
         Returns:
             Tensor: of ones, unless scores are wanted for one of `made_of`;
-            then the constant. Scaled like all values.
+            then the constant.
         """
         if self.scored.isdisjoint(made_of):
             constant = tf.ones(tuple(constant.shape), self.dtype)
-        return constant * self.unit
+        return constant
 
 
 def ones(graph, dtype):
@@ -142,6 +142,7 @@ def run(graph, weights, inputs, record=None):
             layer.
     """
     tensors = dict(zip(graph.inputs, inputs, strict=True))
+    tensors[graph.unit] = outer_unit = weights.unit
 
     def fill_in(structure):
         return tf.nest.map_structure(
@@ -155,6 +156,7 @@ def run(graph, weights, inputs, record=None):
         kwargs = fill_in(
             {k: v for k, v in node.kwargs.items() if k not in _CONTEXT}
         )
+        weights.unit = tensors[graph.unit]  # Rules may run graphs themselves.
         try:
             outputs = rule(node.layer, weights, *args, **kwargs)
         except Exception as error:
@@ -184,6 +186,7 @@ def run(graph, weights, inputs, record=None):
             live = [s for s in live if s in tensors]
             exponent = excess([tensors[slot] for slot in live])
             _multiply(tensors, live, weights, exponent)
+    weights.unit = outer_unit
     return [tensors[slot] for slot in graph.outputs]
 
 
@@ -193,7 +196,6 @@ def _multiply(tensors, live, weights, exponent):
     for slot in live:
         if tensors[slot].dtype.is_floating:
             tensors[slot] *= factor
-    weights.unit *= factor
     weights.exponent += tf.cast(exponent, tf.float64)
 
 

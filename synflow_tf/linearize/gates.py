@@ -7,6 +7,8 @@ to an output, 1 if all ways lead through a gate, 2 if through two, and so on.
 A tensor enters where the level rises.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
 from synflow_tf import graph as graph_lib
@@ -119,9 +121,7 @@ class _Cutter:
             for position, arg in enumerate(node.args)
         )
         kwargs = enter(node.kwargs, level)
-        self.nodes.append(
-            graph_lib.Node(node.layer, args, kwargs, node.outputs)
-        )
+        self.nodes.append(dataclasses.replace(node, args=args, kwargs=kwargs))
 
     def _enter(self, slot, level, slices):
         """What to take instead of a slot at a level."""
@@ -173,8 +173,11 @@ class _Cutter:
 
         outputs = [graph_lib.Slot(s.shape, s.dtype) for s in node.outputs]
         self.nodes.append(
-            graph_lib.Node(
-                node.layer, fill_in(node.args), fill_in(node.kwargs), outputs
+            dataclasses.replace(
+                node,
+                args=fill_in(node.args),
+                kwargs=fill_in(node.kwargs),
+                outputs=outputs,
             )
         )
         return outputs[node.outputs.index(slot)]

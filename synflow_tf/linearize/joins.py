@@ -78,7 +78,8 @@ def add(flows, weights, *operands):
 def scale(inverse, weights, x, factor):
     """The product with, or quotient by, the magnitude of a constant."""
     factor = constant(weights, factor)
-    return x / factor if inverse else x * factor
+    # What a weight is divided by must not take from its score.
+    return x / tf.stop_gradient(factor) if inverse else x * factor
 
 
 def same(weights, x):
@@ -149,7 +150,7 @@ def contract(operation, side, axes, weights, *operands):
     return operation(*operands)
 
 
-def concatenate(operation, flows, origins, weights, *operands):
+def concatenate(operation, flows, origins, weights, unit, *operands):
     """A concatenation; flow starts at what does not come from the input.
 
     Args:
@@ -157,13 +158,14 @@ def concatenate(operation, flows, origins, weights, *operands):
         flows: tuple of bool, which operands come from the input.
         origins: list, for each operand the ids of the weights it is made of.
         weights: `LinearWeights`.
+        unit: tensor of shape (), what flow starts as.
         *operands: tensors.
 
     Returns:
         Tensor.
     """
     operands = [
-        x if flow else weights.source(constant(weights, x), made_of)
+        x if flow else weights.source(constant(weights, x), made_of) * unit
         for x, flow, made_of in zip(operands, flows, origins, strict=True)
     ]
     return operation(operands)

@@ -14,6 +14,7 @@ from synflow_tf.linearize import gates
 from synflow_tf.linearize import joins
 from synflow_tf.linearize import operations
 from synflow_tf.linearize import registry
+from synflow_tf.linearize import sources
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,6 +25,8 @@ class LinearGraph:
         nodes: list of `graph.Node`.
         inputs: list of `graph.Slot`.
         outputs: list of `graph.Slot`.
+        unit: `graph.Slot`, a number that flow starts as where it does not
+            start at an input; in effect one more input.
         flow: set of `graph.Slot`, those whose value comes from the inputs,
             and so grows with them.
         dead: list, for each node the list of `graph.Slot` that nothing after
@@ -33,13 +36,15 @@ class LinearGraph:
     nodes: list
     inputs: list
     outputs: list
+    unit: graph_lib.Slot
     flow: set
     dead: list
 
 
 def plain(graph):
     """The graph as it is, for the authors' variant."""
-    return _finished(graph.nodes, graph.inputs, graph.outputs)
+    unit = graph_lib.Slot((), "float32")
+    return _finished(graph.nodes, graph.inputs, graph.outputs, unit)
 
 
 def lower(graph):
@@ -64,20 +69,21 @@ def joined(graph):
         `LinearGraph`.
     """
     nodes = _needed(graph.nodes, graph.outputs)
-    flow = _flow(nodes, graph.inputs)
+    unit = graph_lib.Slot((), "float32")
+    flow = _flow(nodes, [*graph.inputs, unit])
     producers = {slot: node for node in nodes for slot in node.outputs}
-    joiner = _Joiner(flow, producers)
+    joiner = _Joiner(flow, producers, unit)
     nodes = [joiner.join(node) for node in nodes]
-    return _finished(nodes, graph.inputs, graph.outputs)
+    return _finished(nodes, graph.inputs, graph.outputs, unit)
 
 
 def cut(graph):
     """Cuts off what feeds gates only; see `gates.cut`."""
     nodes = gates.cut(graph.nodes, graph.flow, graph.outputs)
-    return _finished(nodes, graph.inputs, graph.outputs)
+    return _finished(nodes, graph.inputs, graph.outputs, graph.unit)
 
 
-def _finished(nodes, inputs, outputs):
+def _finished(nodes, inputs, outputs, unit):
     nodes = _needed(nodes, outputs)
     last = {slot: i for i, node in enumerate(nodes) for slot in node.outputs}
     last.update(
@@ -85,9 +91,10 @@ def _finished(nodes, inputs, outputs):
     )
     dead = [[] for _ in nodes]
     for slot, i in last.items():
-        if slot not in outputs:
+        if slot not in outputs and slot is not unit:
             dead[i].append(slot)
-    return LinearGraph(nodes, inputs, outputs, _flow(nodes, inputs), dead)
+    flow = _flow(nodes, [*inputs, unit])
+    return LinearGraph(nodes, inputs, outputs, unit, flow, dead)
 
 
 def _needed(nodes, outputs):
@@ -122,8 +129,9 @@ def name_of(layer):
 class _Joiner:
     """Replaces nodes where tensors meet."""
 
-    def __init__(self, flow, producers):
+    def __init__(self, flow, producers, unit):
         self._flow = flow
+        self._unit = unit
         self._producers = producers
 
     def join(self, node):
@@ -147,6 +155,8 @@ class _Joiner:
             return self._contraction(node, name)
         if name in operations.CONCATENATIONS:
             return self._concatenation(node)
+        if name in sources.NAMES:
+            return dataclasses.replace(node, args=(*node.args, self._unit))
         return node
 
     def _flows(self, operands):
@@ -156,8 +166,6 @@ class _Joiner:
 
     def _sum(self, node, operands):
         flows = self._flows(operands)
-        if all(flows) and name_of(node.layer) == "add":
-            return node
         return _node(node, functools.partial(joins.add, flows), operands)
 
     def _product(self, node):
@@ -209,7 +217,7 @@ class _Joiner:
         function = functools.partial(
             joins.concatenate, operation, flows, origins
         )
-        return _node(node, function, operands)
+        return _node(node, function, [self._unit, *operands])
 
     def _reads(self, slot):
         """The ids of the weights that something is computed from."""

@@ -46,9 +46,9 @@ def apply(layer, weights, x):
         list of tensors, what it returns; and an int tensor of shape (): they
         are 2 to the power of minus this times what they are.
     """
-    unit, exponent = weights.unit, weights.exponent
+    exponent = weights.exponent
     weights.exponent = tf.zeros_like(exponent)
     outputs = executor.run(linear(layer, x), weights, [x])
     shift = weights.exponent
-    weights.unit, weights.exponent = unit, exponent
+    weights.exponent = exponent
     return outputs, tf.cast(shift, tf.int32)

@@ -18,7 +18,8 @@ def beside(graph, weights, inputs, variables):
 
     Returns:
         list, for each variable a pair of str: the name of the layer where what
-        it fed meets the flow, and of the layer that the flow comes from.
+        it fed meets the flow, and of the layer that the flow comes from. Both
+        are the weight's own layer if what is left of that carries flow.
     """
     alive = set(graph.inputs)
 
@@ -44,6 +45,8 @@ def _meeting(graph, alive, variable):
         if not alive.intersection(node.outputs):
             dead.update(node.outputs)
             continue
+        if reads:
+            return node.layer.name, node.layer.name
         others = [
             slot
             for slot in node.inputs
