@@ -51,8 +51,15 @@ def einsum_dense(layer, weights, x):
 @builtin("Conv1D", "Conv2D", "Conv3D")
 def conv(layer, weights, x):
     """Convolution of any rank, grouped or not."""
-    x, padding = _padding(layer, channels.last(layer, x))
+    x = channels.last(layer, x)
     kernel = weights[layer.kernel]
+    depthwise = layer.groups > 1 and kernel.shape[-2] == 1 and layer.rank < 3
+    if depthwise and len(set(layer.strides)) == 1:
+        # A group of one channel each; one by one would take seconds.
+        shape = (*layer.kernel_size, layer.groups, -1)
+        x = _depthwise(layer, x, tf.reshape(kernel, shape))
+        return channels.back(layer, _finish(layer, weights, x))
+    x, padding = _padding(layer, x)
 
     def convolve(x, kernel):
         return tf.nn.convolution(
