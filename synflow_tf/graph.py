@@ -2,8 +2,8 @@
 
 Nested models are inlined, shared layers stay shared, and a layer whose `call`
 is the user's own is opened: what it does becomes nodes as well (`tracing`).
-Together with `tracing` and `variables` this is the room that knows how Keras
-stores a model.
+Together with `tracing`, `signatures`, `replacing` and `variables` this is the
+room that knows how Keras stores a model.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import typing
 import tensorflow as tf
 
 from synflow_tf import _lines
+from synflow_tf import signatures
 from synflow_tf import tracing
 from synflow_tf.tracing import Slot as Slot
 
@@ -125,7 +126,7 @@ def read(model, leaf=lambda layer: False, input_shape=None):
     """
     line = _lines.line_of(model)
     check_built(model)
-    args, kwargs = tracing.signature(model, line, input_shape)
+    args, kwargs = signatures.signature(model, line, input_shape)
     reader = _Reader(line, leaf)
     outputs = reader.read(model, args, kwargs)
     flat = tf.nest.flatten((args, kwargs))

@@ -15,6 +15,7 @@ import typing
 import tensorflow as tf
 
 from synflow_tf import _lines
+from synflow_tf import replacing
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -219,43 +220,6 @@ def call(layer, line, args, kwargs):
         ) from error
 
 
-def call_with(layer, replacement, args, kwargs):
-    """Calls a layer with tensors in the place of its weights.
-
-    Args:
-        layer: a built layer; its weights are not touched.
-        replacement: function of a float variable, the tensor to use for it.
-        args: tuple, with tensors.
-        kwargs: dict, likewise.
-
-    Returns:
-        What it returns.
-    """
-    if "training" in inspect.signature(layer.call).parameters:
-        kwargs = {**kwargs, "training": False}
-    keras = _lines.LINES[0]
-    if isinstance(layer, keras.layers.Layer):
-        pairs = [
-            (variable, replacement(variable))
-            for variable in layer.weights
-            if tf.as_dtype(variable.dtype).is_floating
-        ]
-        with keras.StatelessScope(state_mapping=pairs):
-            return layer.call(*args, **kwargs)
-    known = {}
-
-    def tensor(variable):
-        if id(variable) not in known:
-            known[id(variable)] = replacement(variable)
-        return known[id(variable)]
-
-    with contextlib.ExitStack() as stack:
-        subs = layer._flatten_layers(include_self=True, recursive=True)
-        for sub in list(subs):
-            stack.enter_context(replaced_weights(sub, tensor))
-        return layer.call(*args, **kwargs)
-
-
 def _symbols(layer, line, args, kwargs):
     """Symbolic tensors in the place of slots, and for inference."""
     symbols = []
@@ -377,155 +341,5 @@ def _symbolic_weights(layer, line):
             reads.append((tensor, variable))
         return known[id(variable)]
 
-    with replaced_weights(layer, stand_in):
+    with replacing.replaced_weights(layer, stand_in):
         yield reads
-
-
-# Where Keras lists a layer's weights, for itself.
-_LISTS = re.compile(r"_(non_)?trainable_(variables|weights)|_self_.*|_tracker")
-
-
-@contextlib.contextmanager
-def replaced_weights(layer, replacement):
-    """Replaces the float weights in a layer's own attributes for a while.
-
-    Args:
-        layer: a layer; not the layers within it.
-        replacement: function of a variable, what to put in its place.
-    """
-    attributes = vars(layer)
-    before = {}
-    weights = {id(variable) for variable in layer.weights}
-
-    def replace(value):
-        if id(value) in weights and tf.as_dtype(value.dtype).is_floating:
-            return replacement(value)
-        if isinstance(value, (list, tuple)):
-            return [replace(x) for x in value]
-        if isinstance(value, dict):
-            return {key: replace(x) for key, x in value.items()}
-        return value
-
-    def holds_weight(value):
-        if isinstance(value, dict):
-            value = list(value.values())
-        if isinstance(value, (list, tuple)):
-            return any(holds_weight(x) for x in value)
-        return id(value) in weights
-
-    try:
-        for name, value in list(attributes.items()):
-            if not _LISTS.fullmatch(name) and holds_weight(value):
-                before[name] = value
-                attributes[name] = replace(value)
-        yield
-    finally:
-        attributes.update(before)
-
-
-def signature(model, line, input_shape):
-    """What a model is called on.
-
-    Args:
-        model: a built model.
-        line: its Keras line.
-        input_shape: see `graph.read`.
-
-    Returns:
-        args, a tuple, and kwargs, a dict, with a `Slot` for each tensor.
-
-    Raises:
-        ValueError: see `graph.read`.
-    """
-    functional = as_functional(model)
-    if functional is not None:
-        names = {id(x): x.name for x in functional.inputs}
-        args = (
-            tf.nest.map_structure(
-                lambda x: slot_of(x, names[id(x)]), functional.input
-            ),
-        )
-        kwargs = {}
-    else:
-        args, kwargs = _called_on(model, line)
-    slots = tf.nest.flatten((args, kwargs))
-    if not slots and input_shape is None:
-        raise ValueError(
-            "Argument `model` must have known inputs. Received: "
-            f"model={model.name!r} (of type {type(model).__name__}), which "
-            "was never called. Call it on a batch, or say `input_shape=`."
-        )
-    if not slots:
-        sizes = _sizes(input_shape)
-        args = [Slot((None, *(None for _ in s)), _floatx(line)) for s in sizes]
-        args = (args[0] if len(args) == 1 else args,)
-        slots = tf.nest.flatten(args)
-    shapes = iter(_filled_in([slot.shape[1:] for slot in slots], input_shape))
-
-    def with_size(slot):
-        return dataclasses.replace(slot, shape=(slot.shape[0], *next(shapes)))
-
-    return tf.nest.map_structure(with_size, (args, kwargs))
-
-
-def _called_on(model, line):
-    """What a subclassed model was built with, as far as Keras knows it."""
-    if line is _lines.LINES[0]:
-        shapes = getattr(model, "_build_shapes_dict", None) or {}
-        slots = {
-            key.removesuffix("_shape"): _slots(shape, _floatx(line))
-            for key, shape in shapes.items()
-        }
-        if len(slots) == 1:
-            return tuple(slots.values()), {}
-        return (), slots
-    spec = model.save_spec()
-    if spec is not None:
-        return tf.nest.map_structure(
-            lambda x: Slot((None, *x.shape[1:]), x.dtype.name, x.name or ""),
-            spec,
-        )
-    shape = getattr(model, "_build_input_shape", None)
-    return (() if shape is None else (_slots(shape, _floatx(line)),)), {}
-
-
-def _slots(shape, dtype):
-    """A slot for a shape, or a structure of slots for one of shapes."""
-    if isinstance(shape, dict):
-        return {key: _slots(s, dtype) for key, s in shape.items()}
-    if isinstance(shape, tf.TensorShape):
-        shape = tuple(shape)
-    if all(n is None or isinstance(n, int) for n in shape):
-        return Slot((None, *shape[1:]), dtype)
-    return [_slots(s, dtype) for s in shape]
-
-
-def _floatx(line):
-    return line.backend.floatx()
-
-
-def _sizes(input_shape):
-    """`input_shape` as a list of shapes."""
-    several = all(isinstance(s, (list, tuple)) for s in input_shape)
-    return [tuple(s) for s in (input_shape if several else [input_shape])]
-
-
-def _filled_in(known, input_shape):
-    """Shapes without batch, their open sizes taken from `input_shape`."""
-    shapes = known if input_shape is None else _sizes(input_shape)
-    fits = len(shapes) == len(known) and all(
-        len(shape) == len(model_shape)
-        and all(
-            isinstance(n, int) and n > 0 and m in (None, n)
-            for n, m in zip(shape, model_shape, strict=True)
-        )
-        for shape, model_shape in zip(shapes, known, strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            "Argument `input_shape` must give the size of the input that "
-            "scores are computed for, without the batch dimension, where the "
-            f"model leaves it open: {known}. "
-            f"Received: input_shape={input_shape!r}"
-        )
-    return shapes

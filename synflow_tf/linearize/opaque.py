@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from synflow_tf import graph as graph_lib
-from synflow_tf import tracing
+from synflow_tf import replacing
 from synflow_tf.linearize.registry import register_rule
 
 # What is added, as Keras and its users call it.
@@ -31,7 +31,7 @@ def opaque(node_layer, weights, *args, **kwargs):
             lambda x: tf.cast(x, dtype) if _is_float(x) else x, structure
         )
 
-    outputs = tracing.call_with(
+    outputs = replacing.call_with(
         layer,
         magnitude,
         converted(args, dtype),

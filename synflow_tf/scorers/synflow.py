@@ -82,7 +82,8 @@ class SynFlow(base.Scorer):
             weights,
             inputs,
         )
-        return [w * g for w, g in zip(weights, gradients, strict=True)]
+        # One by one, so that both are not in memory at once.
+        return [w * gradients.pop(0) for w in weights]
 
     def _graph(self, graph):
         """The nodes to run."""
