@@ -46,6 +46,9 @@ _PRUNABLE = flags.DEFINE_multi_string(
 _INPUT_SHAPE = flags.DEFINE_list(
     "input_shape", None, "Height,width,channels, if the model leaves it open."
 )
+_ON_UNSCORED = flags.DEFINE_enum(
+    "on_unscored", "error", ["error", "keep"], "For kernels without any flow."
+)
 flags.mark_flags_as_required([_MODEL.name, _OUTPUT.name])
 
 
@@ -86,6 +89,7 @@ def main(argv):
         rounds=_ROUNDS.value,
         scope=_SCOPE.value,
         prunable=_PRUNABLE.value,
+        on_unscored=_ON_UNSCORED.value,
         input_shape=_INPUT_SHAPE.value and tuple(map(int, _INPUT_SHAPE.value)),
     )
     print(masks)
