@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from synflow_tf import graph as graph_lib
 from synflow_tf import tracing
+from synflow_tf import variables
 from synflow_tf.linearize import executor
 from synflow_tf.linearize import gates
 from synflow_tf.linearize import joins
@@ -109,12 +110,7 @@ class _Run:
         for node, before, after in self.values:
             reached = any(_positive(x) for x in before) or not before
             if reached and not any(_positive(x) for x in after):
-                layer = _layer(node)
-                zero = [
-                    v.name
-                    for v in getattr(layer, "weights", ())
-                    if len(v.shape) > 1 and not tf.reduce_any(v != 0)
-                ]
+                zero = _zero_kernels(node)
                 because = f": its {zero[0]} is all zeros" if zero else ""
                 raise _error(
                     node,
@@ -165,6 +161,8 @@ class _Run:
                 _positive(gradients[x]) for x in before
             )
             if blocked and any(_positive(gradients[x]) for x in after):
+                if _zero_kernels(node):
+                    return  # Those have no scores, which is told later.
                 if not joins.is_stop(node):
                     raise _error(
                         node,
@@ -266,6 +264,16 @@ def _ungated(graph):
     """The slots that have a way to an output through no gate."""
     levels = gates.levels(graph.nodes, graph.outputs)
     return {slot for slot, level in levels.items() if level == 0}
+
+
+def _zero_kernels(node):
+    """The names of a layer's kernels that are all zeros."""
+    return [
+        variable.name
+        for variable in getattr(_layer(node), "weights", ())
+        if len(variable.shape) > 1
+        and not tf.reduce_any(variables.value(variable) != 0)
+    ]
 
 
 def _positive(x):

@@ -154,11 +154,15 @@ def rule_of(layer):
 
 def how_to(layer):
     """Says how to register a rule for a layer."""
-    operation = tracing.operation_name(layer) is not None
-    if operation or name_of(layer) is not None:
+    if tracing.operation_name(layer) is not None:
+        what = "Put the operation into a layer class of your own"
+    elif name_of(layer) is not None:
+        what = "Replace it by a layer class of your own"
+    else:
+        what = None
+    if what is not None:
         return (
-            f"Put the {'operation' if operation else 'layer'} into a layer of "
-            "your own, and register a rule for that class with "
+            f"{what}, and register a rule for that class with "
             "`synflow_tf.register_rule`."
         )
     name = type(layer).__name__
