@@ -107,10 +107,19 @@ def _scan(cell, weights, steps, states):
 
 
 @homogeneous("Bidirectional")
-def bidirectional(layer, weights, x):
+def bidirectional(layer, weights, x, initial_state=None, **options):
     """Both directions, brought to one scale and merged."""
-    (forward, *states), up = nested.apply(layer.forward_layer, weights, x)
-    (backward, *more), down = nested.apply(layer.backward_layer, weights, x)
+    del options
+    if isinstance(x, (list, tuple)):  # tf_keras gives the states like this.
+        x, *initial_state = x
+    given = tf.nest.flatten(initial_state or [])
+    half = len(given) // 2
+    ways = [[x, *given[:half]], [x, *given[half:]]]
+    if layer.merge_mode == "mul":
+        # One is the gate of the other; gradients stop where they enter it.
+        ways[1] = list(map(tf.stop_gradient, ways[1]))
+    (forward, *states), up = _way(layer.forward_layer, weights, *ways[0])
+    (backward, *more), down = _way(layer.backward_layer, weights, *ways[1])
     both = [executor.power_of_two(-e, weights.dtype) for e in (down, up)]
     forward, backward = forward * both[0], backward * both[1]
     states = [s * both[0] for s in states] + [s * both[1] for s in more]
@@ -130,6 +139,15 @@ def bidirectional(layer, weights, x):
     else:
         outputs = [forward, backward]
     return outputs + states
+
+
+def _way(layer, weights, x, *states):
+    """One direction; see `nested.apply`."""
+    if not states:
+        return nested.apply(layer, weights, x)
+    outputs = recurrent(layer, weights, x, list(states))
+    shift, weights.shift = weights.shift, None
+    return tf.nest.flatten(outputs), shift
 
 
 @homogeneous("TimeDistributed")
