@@ -245,9 +245,20 @@ def _symbols(layer, line, args, kwargs):
     return symbols, args, kwargs
 
 
+class _Sliceable(_lines.LINES[0].KerasTensor):
+    """A symbolic tensor that takes `x[:3]`; Keras 3 wants a tuple there."""
+
+    def __getitem__(self, key):
+        key = key if isinstance(key, (tuple, list)) else (key,)
+        return super().__getitem__(key)
+
+
 def _input(line, shape, dtype):
     """A symbolic tensor."""
-    return line.Input(batch_shape=shape, dtype=dtype, name="synflow")
+    tensor = line.Input(batch_shape=shape, dtype=dtype, name="synflow")
+    if line is _lines.LINES[0]:
+        tensor.__class__ = _Sliceable
+    return tensor
 
 
 def _tensors(structure):
