@@ -1,0 +1,329 @@
+"""Every network of `applications`, of both Keras lines: what must hold.
+
+Random weights and the smallest input that a network takes: so small that many
+taps see padding only, and a few rounds collapse some of them.
+"""
+
+import fractions
+import gc
+import inspect
+import math
+import pathlib
+import re
+import subprocess
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+import synflow_tf
+from synflow_tf import linearize
+from synflow_tf import variables
+
+LINES = {"keras": keras, "tf_keras": tf_keras}
+BOTH = pytest.mark.parametrize("line", LINES)
+# What the lines share, in `make test` for one of them only.
+ONE = pytest.mark.parametrize(
+    "line", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)]
+)
+ROOT = pathlib.Path(__file__).parent.parent
+
+# Of each family, the network that is tested in `make test`; all others are
+# slow. Of a family that is not here it is the first by name.
+_SMALLEST = {
+    "ConvNeXtTiny",
+    "DenseNet121",
+    "EfficientNetB0",
+    "EfficientNetV2B0",
+    "InceptionResNetV2",
+    "InceptionV3",
+    "MobileNet",
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "NASNetMobile",
+    "ResNet50",
+    "ResNet50V2",
+    "VGG16",
+    "Xception",
+}
+_SMALLEST_OF_TF_KERAS = {"RegNetX002", "RegNetY002", "ResNetRS50"}
+_USUAL = ["ResNet50", "MobileNetV2", "EfficientNetB0", "DenseNet121"]
+USUAL = pytest.mark.parametrize("name", _USUAL)
+
+# Sparsities of the rounds, and what is left after two of them.
+_SPARSITIES = (0.6, 0.8, 0.9, 0.96, 0.98, 0.99)
+_COMPRESSIONS = {3: 10, 6: 100}
+
+
+def _builders(line):
+    """The functions that build a network, by name."""
+    members = inspect.getmembers(LINES[line].applications, inspect.isfunction)
+    return {
+        name: function
+        for name, function in members
+        if "weights" in inspect.signature(function).parameters
+    }
+
+
+def _every_network():
+    """A case for each network, all but one of a family marked slow."""
+    for line in LINES:
+        builders = _builders(line)
+        families = {}
+        for name, function in builders.items():
+            family = function.__module__.rstrip("0123456789")
+            families.setdefault(family, []).append(name)
+        for names in families.values():
+            small = _SMALLEST | _SMALLEST_OF_TF_KERAS
+            quick = small.intersection(names) or {min(names)}
+            for name in names:
+                marks = () if name in quick else pytest.mark.slow
+                yield pytest.param(line, name, marks=marks)
+
+
+def _build(line, name, size=None):
+    """A network of 10 classes, of a size or the smallest that it takes."""
+    LINES[line].utils.set_random_seed(0)
+    builder = _builders(line)[name]
+    for least in [size] if size else range(32, 129):
+        try:
+            return builder(
+                weights=None, input_shape=(least, least, 3), classes=10
+            )
+        except ValueError as error:
+            refused = error
+    raise refused
+
+
+@pytest.fixture(autouse=True)
+def _memory():
+    """Gives back the memory of a network after its test."""
+    yield
+    for line in LINES.values():
+        line.backend.clear_session()
+    gc.collect()
+
+
+def _state(model):
+    return [np.array(variables.value(v)).tobytes() for v in model.weights]
+
+
+def _kept(size, compression):
+    """How many of `size` weights are left."""
+    removed = math.floor((1 - fractions.Fraction(1, compression)) * size)
+    return size - removed
+
+
+class _Watching(synflow_tf.scorers.SynFlow):
+    """SynFlow that notes what it sees.
+
+    Attributes:
+        log10_of_twice: float, log10 of the flow for the input 2, not 1.
+        seen: for each round, the number of weights that are not 0, whether
+            all scores are finite, and whether each kernel has one above 0.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def inspect(self, graph, variables, weights, inputs):
+        tensors = zip(map(id, variables), weights, strict=True)
+        linear = linearize.LinearWeights(tensors, weights[0].dtype)
+        linear.unit *= 2  # the input of constants and embeddings
+        doubled = [2 * x for x in inputs]
+        outputs = linearize.run(linearize.lower(graph), linear, doubled)
+        flow = sum(float(tf.reduce_sum(x)) for x in outputs)
+        self.log10_of_twice = math.log10(flow)
+        self.log10_of_twice += float(linear.exponent) * math.log10(2)
+        return super().inspect(graph, variables, weights, inputs)
+
+    def score(self, graph, variables, weights, inputs):
+        scores, flow = super().score(graph, variables, weights, inputs)
+
+        def note(*values):
+            self.seen.append(values)
+            return []
+
+        tf.numpy_function(
+            note,
+            [
+                tf.add_n([tf.math.count_nonzero(w) for w in weights]),
+                tf.reduce_all(
+                    [tf.reduce_all(tf.math.is_finite(s)) for s in scores]
+                ),
+                tf.stack([tf.reduce_any(s > 0) for s in scores]),
+            ],
+            [],
+        )
+        return scores, flow
+
+
+def _check(model):
+    """Prunes 10 and 100 times, and checks what holds for every network."""
+    before = _state(model)
+    scorer = _Watching()
+
+    def schedule(step):
+        return tf.constant(True), tf.constant(_SPARSITIES)[step - 1]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        masks = synflow_tf.compute_masks(
+            model, schedule=schedule, rounds=len(_SPARSITIES), scorer=scorer
+        )
+    kept, finite, flowing = zip(*scorer.seen, strict=True)
+    assert all(finite)
+    kernels = [w for w in model.trainable_weights if len(w.shape) > 1]
+    assert masks.size == sum(math.prod(w.shape) for w in kernels)
+    assert flowing[0].shape == (len(kernels),) and flowing[0].all()
+    # R(2x) = 2 R(x), both by their logarithms
+    ratio = 10 ** (scorer.log10_of_twice - masks.history[0].log10_flow)
+    assert ratio == pytest.approx(2, rel=1e-9)
+    for rounds, compression in _COMPRESSIONS.items():
+        # Round t + 1 sees what round t has left.
+        assert kept[rounds] == _kept(masks.size, compression)
+        assert masks.history[rounds - 1].kept == kept[rounds]
+    assert masks.kept == sum(int(mask.sum()) for mask in masks.values())
+    assert masks.kept == _kept(masks.size, 100)
+    assert _state(model) == before
+
+
+@BOTH
+def test_the_networks_are_found(line):
+    expected = set(_SMALLEST)
+    if line == "tf_keras":
+        expected |= _SMALLEST_OF_TF_KERAS
+    assert expected <= set(_builders(line))
+
+
+@pytest.mark.parametrize(("line", "name"), list(_every_network()))
+def test_a_network_at_its_smallest_input(line, name):
+    _check(_build(line, name))
+
+
+@pytest.mark.slow
+@BOTH
+@USUAL
+def test_a_network_at_its_usual_input_and_1000_classes(line, name):
+    model = _builders(line)[name](weights=None)
+    assert tuple(model.input_shape) == (None, 224, 224, 3)
+    assert model.output_shape == (None, 1000)
+    _check(model)
+
+
+@pytest.mark.slow
+@BOTH
+@USUAL
+@pytest.mark.parametrize("compression", [100, 1000])
+def test_empty_kernels_are_reported_with_the_path_beside(
+    line, name, compression
+):
+    model = _build(line, name, 64)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        masks = synflow_tf.compute_masks(model, compression=compression)
+    assert np.isfinite(masks.log10_flow)
+    assert masks.kept == _kept(masks.size, compression)
+    assert masks.kept == sum(int(mask.sum()) for mask in masks.values())
+    empty = [path for path, mask in masks.items() if not mask.any()]
+    found = [f for f in masks.findings if f.kind == "empty"]
+    assert [f.name for f in found] == empty
+    for finding in found:
+        where, through = re.fullmatch(
+            "empty; at '(.+)' the flow comes through '(.+)'", finding.text
+        ).groups()
+        # The layer is there, takes several tensors, and one of them from
+        # the other layer.
+        taken = model.get_layer(where).input
+        assert len(taken) > 1
+        assert through in [x._keras_history[0].name for x in taken]
+        assert model.get_layer(through) is not model.get_layer(where)
+    told = [str(w.message) for w in caught if "are removed;" in str(w.message)]
+    assert len(told) == bool(empty)
+    if empty:
+        assert f"All weights of {len(empty)} of {len(masks)} kernels" in told[0]
+
+
+@ONE
+@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_rescaling_changes_no_bit_of_masks_and_scores(line, name):
+    model = _build(line, name, 32)
+    scorers = [synflow_tf.scorers.SynFlow(rescale=r) for r in (True, False)]
+    with_it, without = [
+        synflow_tf.compute_masks(model, compression=100, rounds=5, scorer=s)
+        for s in scorers
+    ]
+    assert with_it == without
+    for one, other in zip(with_it.history, without.history, strict=True):
+        assert one.log10_flow == pytest.approx(other.log10_flow, abs=1e-9)
+    with_it, without = [
+        synflow_tf.score(model, scorer=scorer) for scorer in scorers
+    ]
+    assert with_it.log10_flow == pytest.approx(without.log10_flow, abs=1e-9)
+    for path, scores in with_it.items():
+        np.testing.assert_array_equal(scores, without[path])
+
+
+@ONE
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_float32_reaches_beyond_its_range_by_rescaling(line):
+    model = _build(line, "ResNet50", 32)
+    double = synflow_tf.score(model).log10_flow
+    assert double > np.log10(np.finfo(np.float32).max)
+    scorer = synflow_tf.scorers.SynFlow(dtype="float32")
+    scores = synflow_tf.score(model, scorer=scorer)
+    assert scores.log10_flow == pytest.approx(double, abs=1e-4)
+    assert all(np.isfinite(array).all() for array in scores.values())
+    scorer = synflow_tf.scorers.SynFlow(dtype="float32", rescale=False)
+    with pytest.raises(ValueError, match="the range of float32"):
+        synflow_tf.score(model, scorer=scorer)
+
+
+@ONE
+def test_the_benchmark_writes_a_table(line, tmp_path):
+    path = tmp_path / "table.md"
+    command = [sys.executable, str(ROOT / "benchmarks" / "applications.py")]
+    command += [f"--keras={line}", "--models=MobileNet", "--input_size=32"]
+    command += ["--rounds=6", f"--output={path}"]
+
+    def run():
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    printed = run()
+    text = path.read_text()
+    assert f"{line}.applications" in text
+    assert "6 rounds" in text and "default is 100 rounds" in text
+    head, _, *rows = [x for x in text.split("\n") if x.startswith("|")]
+    columns = [x.strip() for x in head.strip("|").split("|")]
+    [cells] = [[x.strip() for x in row.strip("|").split("|")] for row in rows]
+    table = dict(zip(columns, cells, strict=True))
+    assert printed.split() == cells
+
+    model = _build(line, "MobileNet", 32)
+    kernels = [w for w in model.trainable_weights if len(w.shape) > 1]
+    assert table["model"] == "MobileNet" and table["input"] == "32"
+    assert int(table["kernels"]) == len(kernels)
+    size = sum(math.prod(w.shape) for w in kernels)
+    assert int(table["weights"].replace(",", "")) == size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        masks = synflow_tf.compute_masks(model, compression=1000, rounds=6)
+    flow = masks.history[0].log10_flow
+    assert float(table["log10 R"]) == pytest.approx(flow, abs=0.051)
+    assert 0 <= float(table["s / round"]) < 60
+    # A chain has no path beside: nothing is empty, or it has collapsed.
+    for at in ("empty at 10", "at 100", "at 1000"):
+        assert table[at] in ("0", "collapsed")
+    collapsed = masks.log10_flow == -np.inf
+    assert table["at 1000"] == ("collapsed" if collapsed else "0")
+
+    assert run() == ""  # It is all there.
+    assert path.read_text() == text
