@@ -54,6 +54,11 @@ def has_kernel(node, flow):
     return tracing.operation_name(layer) in operations.PROJECTIONS
 
 
+def is_size(node):
+    """Whether a node only tells how large a tensor is."""
+    return tracing.operation_name(node.layer) in operations.SIZES
+
+
 def _gates(node):
     """Those of a node's input slots that are gates, by position."""
     layer = node.layer
@@ -84,7 +89,8 @@ def levels(nodes, outputs):
     """
     found = dict.fromkeys(outputs, 0)
     for node in reversed(nodes):
-        level = _level_of(node, found)
+        # What is only measured is on no way at all.
+        level = len(nodes) if is_size(node) else _level_of(node, found)
         for slot, is_gate in _edges(node):
             through = level + is_gate
             found[slot] = min(found.get(slot, through), through)
@@ -107,6 +113,9 @@ class _Cutter:
 
     def add(self, node):
         """Appends a node, and what its inputs enter through."""
+        if is_size(node):
+            self.nodes.append(node)
+            return
         sides = _gates(node)
         level = _level_of(node, self._levels)
         slices = tracing.operation_name(node.layer) in operations.SLICES

@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 
+import tensorflow as tf
+
 from synflow_tf import graph as graph_lib
 from synflow_tf import tracing
 from synflow_tf.linearize import attention
@@ -42,6 +44,10 @@ class Joiner:
         if isinstance(layer, (graph_lib.Read, graph_lib.Opaque)):
             return node
         name = name_of(layer)
+        if name in sources.NAMES:
+            return dataclasses.replace(node, args=(*node.args, self._unit))
+        if not any(self._flows(node.inputs)) and _are_integers(node.outputs):
+            return node  # Arithmetic with sizes.
         if name == "dot_product_attention":
             function, args = attention.dot_product(node)
             return _node(node, function, args, (0, 1))
@@ -57,8 +63,6 @@ class Joiner:
             return self._contraction(node, name)
         if name in operations.CONCATENATIONS:
             return self._concatenation(node)
-        if name in sources.NAMES:
-            return dataclasses.replace(node, args=(*node.args, self._unit))
         return node
 
     def _flows(self, operands):
@@ -201,6 +205,10 @@ class Joiner:
 
 def _is_slot(x):
     return isinstance(x, graph_lib.Slot)
+
+
+def _are_integers(slots):
+    return all(tf.as_dtype(slot.dtype).is_integer for slot in slots)
 
 
 def _node(node, function, args, sides=()):

@@ -103,9 +103,9 @@ def _needed(nodes, outputs):
 
 
 def _flow(nodes, inputs):
-    """The slots whose value depends on an input."""
+    """The slots whose value, not only whose size, depends on an input."""
     flow = set(inputs)
     for node in nodes:
-        if flow.intersection(node.inputs):
+        if flow.intersection(node.inputs) and not gates.is_size(node):
             flow.update(node.outputs)
     return flow

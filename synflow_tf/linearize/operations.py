@@ -39,6 +39,8 @@ PROJECTIONS = CONTRACTIONS | frozenset(
     """.split()
 )
 CONCATENATIONS = frozenset(("concat", "concatenate", "stack"))
+# What knows of a tensor only how large it is.
+SIZES = frozenset("ndim rank shape shape_n shape_v2 size size_v2".split())
 # What takes a part of a tensor.
 SLICES = frozenset(
     """
