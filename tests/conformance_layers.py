@@ -1,0 +1,310 @@
+"""Layers and models of a user's own, of either Keras line.
+
+The line's classes are made by functions, because a class has one base.
+"""
+
+import functools
+import types
+
+import keras
+import tensorflow as tf
+
+_TF = types.SimpleNamespace(
+    broadcast_to=tf.broadcast_to,
+    concatenate=tf.concat,
+    expand_dims=tf.expand_dims,
+    matmul=tf.matmul,
+    mean=tf.reduce_mean,
+    relu=tf.nn.relu,
+    reshape=tf.reshape,
+    shape=tf.shape,
+    sigmoid=tf.sigmoid,
+    softmax=tf.nn.softmax,
+    split=tf.split,
+    sqrt=tf.sqrt,
+    tanh=tf.tanh,
+    transpose=tf.transpose,
+)
+
+
+def ops(line):
+    """The operations that users of a line write: of Keras or TensorFlow."""
+    return keras.ops if line is keras else _TF
+
+
+@functools.lru_cache
+def of(line):
+    """The classes below, as subclasses of a line's layers and models.
+
+    Args:
+        line: the module `keras` or `tf_keras`.
+
+    Returns:
+        A namespace of classes that the line can save and load.
+    """
+    register = line.saving.register_keras_serializable("conformance")
+    found = {}
+    for make in (_small_layers, _attention, _resnet):
+        found.update(make(line, types.SimpleNamespace(**found)))
+    return types.SimpleNamespace(**{n: register(c) for n, c in found.items()})
+
+
+def _small_layers(line, _):
+    o = ops(line)
+
+    class Wide(line.layers.Layer):
+        """A layer that has a width, and is saved with it."""
+
+        def __init__(self, width, **kwargs):
+            super().__init__(**kwargs)
+            self.width = width
+
+        def get_config(self):
+            """What the constructor takes."""
+            return {**super().get_config(), "width": self.width}
+
+    class LayerScale(line.layers.Layer):
+        """Every channel times a small weight."""
+
+        def build(self, shape):
+            """Makes the weight."""
+            self.gamma = self.add_weight(
+                name="gamma",
+                shape=(shape[-1],),
+                initializer=line.initializers.Constant(1e-4),
+            )
+            self.built = True
+
+        def call(self, x):
+            """Returns x gamma."""
+            return x * self.gamma
+
+    class ClassToken(line.layers.Layer):
+        """A token of zeros in front, and a weight for each position."""
+
+        def build(self, shape):
+            """Makes the weights."""
+            _, length, width = shape
+            self.token = self.add_weight(
+                name="token", shape=(1, 1, width), initializer="zeros"
+            )
+            self.position = self.add_weight(
+                name="position",
+                shape=(1, length + 1, width),
+                initializer="random_normal",
+            )
+            self.built = True
+
+        def call(self, x):
+            """Returns [token, x] + position."""
+            shape = (o.shape(x)[0], 1, x.shape[-1])
+            token = o.broadcast_to(self.token, shape)
+            return o.concatenate([token, x], 1) + self.position
+
+    class Folded(Wide):
+        """A dense layer with time as a part of the batch, for a while."""
+
+        def build(self, shape):
+            """Makes the weights."""
+            self.kernel = self.add_weight(
+                name="kernel", shape=(shape[-1], self.width)
+            )
+            self.built = True
+
+        def call(self, x):
+            """Reshapes by sizes that are known when it runs only."""
+            batch, time = o.shape(x)[0], o.shape(x)[1]
+            y = o.reshape(x, (batch * time, x.shape[-1]))
+            y = o.relu(o.matmul(y, self.kernel))
+            return o.reshape(y, (batch, time + 1 - 1, self.width))
+
+    class RawDense(Wide):
+        """A dense layer in TensorFlow's own operations."""
+
+        def build(self, shape):
+            """Makes the weights."""
+            self.kernel = self.add_weight(
+                name="kernel", shape=(shape[-1], self.width)
+            )
+            self.bias = self.add_weight(name="bias", shape=(self.width,))
+            self.built = True
+
+        def call(self, x):
+            """Returns relu(x kernel + bias)."""
+            return tf.nn.relu(tf.matmul(x, self.kernel) + self.bias)
+
+    class LowRank(Wide):
+        """Two factors, neither called a kernel: tfmot's protocol names them."""
+
+        def build(self, shape):
+            """Makes the weights."""
+            self.left = self.add_weight(
+                name="left", shape=(shape[-1], self.width)
+            )
+            self.right = self.add_weight(
+                name="right", shape=(self.width, shape[-1])
+            )
+            self.shift = self.add_weight(name="shift", shape=(shape[-1],))
+            self.built = True
+
+        def call(self, x):
+            """Returns x left right + shift."""
+            x = o.matmul(o.matmul(x, self.left), self.right)
+            return x + self.shift
+
+        def get_prunable_weights(self):
+            """What tfmot prunes of a layer."""
+            return [self.left, self.right]
+
+    return {
+        "Wide": Wide,
+        "LayerScale": LayerScale,
+        "ClassToken": ClassToken,
+        "Folded": Folded,
+        "RawDense": RawDense,
+        "LowRank": LowRank,
+    }
+
+
+def _attention(line, known):
+    k, o = line.layers, ops(line)
+    heads = 2
+
+    class Attention(known.Wide):
+        """Self-attention spelled out, its Q, K and V fused or apart."""
+
+        def __init__(self, width, fused=True, **kwargs):
+            super().__init__(width, **kwargs)
+            self.fused = fused
+            if fused:
+                self.qkv = k.Dense(3 * width)
+            else:
+                self.query, self.key = k.Dense(width), k.Dense(width)
+                self.value = k.Dense(width)
+            self.project = k.Dense(width)
+
+        def get_config(self):
+            """What the constructor takes."""
+            return {**super().get_config(), "fused": self.fused}
+
+        def _heads(self, x):
+            """Of (batch, time, width) to (batch, heads, time, depth)."""
+            shape = (o.shape(x)[0], x.shape[1], heads, self.width // heads)
+            return o.transpose(o.reshape(x, shape), (0, 2, 1, 3))
+
+        def call(self, x):
+            """Returns softmax(Q K^T / sqrt(depth)) V, projected."""
+            length, depth = x.shape[1], self.width // heads
+            if self.fused:
+                shape = (o.shape(x)[0], length, 3, heads, depth)
+                y = o.reshape(self.qkv(x), shape)
+                y = o.transpose(y, (2, 0, 3, 1, 4))
+                query, key, value = y[0], y[1], y[2]
+            else:
+                query, key = self._heads(self.query(x)), self.key(x)
+                key, value = self._heads(key), self._heads(self.value(x))
+            scores = o.matmul(query, o.transpose(key, (0, 1, 3, 2)))
+            y = o.matmul(o.softmax(scores / depth**0.5), value)
+            y = o.transpose(y, (0, 2, 1, 3))
+            return self.project(o.reshape(y, (-1, length, self.width)))
+
+    class Block(known.Wide):
+        """A block of a transformer."""
+
+        def __init__(self, width, fused=True, **kwargs):
+            super().__init__(width, **kwargs)
+            self.fused = fused
+            self.norm1 = k.LayerNormalization()
+            self.attention = Attention(width, fused)
+            self.norm2 = k.LayerNormalization()
+            self.mlp1 = k.Dense(2 * width, activation="gelu")
+            self.mlp2 = k.Dense(width)
+
+        def get_config(self):
+            """What the constructor takes."""
+            return {**super().get_config(), "fused": self.fused}
+
+        def call(self, x):
+            """Attention and an MLP, each beside a skip."""
+            x = x + self.attention(self.norm1(x))
+            return x + self.mlp2(self.mlp1(self.norm2(x)))
+
+    class Transformer(line.Model):
+        """Patches, a class token, blocks and a head."""
+
+        def __init__(self, width=16, fused=True, **kwargs):
+            super().__init__(**kwargs)
+            self.width, self.fused = width, fused
+            self.patch = k.Conv2D(width, 4, strides=4)
+            self.token = known.ClassToken()
+            self.blocks = [Block(width, fused) for _ in range(2)]
+            self.norm = k.LayerNormalization()
+            self.head = k.Dense(5, activation="softmax")
+
+        def get_config(self):
+            """What the constructor takes."""
+            return {"width": self.width, "fused": self.fused}
+
+        def call(self, x, training=None):
+            """Classifies images."""
+            x = self.patch(x)
+            x = o.reshape(x, (-1, x.shape[1] * x.shape[2], self.width))
+            x = self.token(x)
+            for block in self.blocks:
+                x = block(x)
+            return self.head(self.norm(x)[:, 0])
+
+    return {"Attention": Attention, "Block": Block, "Transformer": Transformer}
+
+
+def _resnet(line, known):
+    k, o = line.layers, ops(line)
+
+    class Residual(known.Wide):
+        """Two convolutions beside a skip, or beside a third."""
+
+        def __init__(self, width, strides=1, **kwargs):
+            super().__init__(width, **kwargs)
+            self.strides = strides
+            self.conv1 = k.Conv2D(width, 3, strides, "same", use_bias=False)
+            self.bn1 = k.BatchNormalization()
+            self.conv2 = k.Conv2D(width, 3, padding="same", use_bias=False)
+            self.bn2 = k.BatchNormalization()
+            self.shortcut = k.Conv2D(width, 1, strides) if strides > 1 else None
+
+        def get_config(self):
+            """What the constructor takes."""
+            return {**super().get_config(), "strides": self.strides}
+
+        def call(self, x, training=None):
+            """Returns relu(x + conv(relu(conv(x))))."""
+            y = o.relu(self.bn1(self.conv1(x), training=training))
+            y = self.bn2(self.conv2(y), training=training)
+            return o.relu(y + (self.shortcut(x) if self.shortcut else x))
+
+    class ResNet(line.Model):
+        """A stem, three blocks and a head."""
+
+        def __init__(self, width=6, **kwargs):
+            super().__init__(**kwargs)
+            self.width = width
+            self.stem = k.Conv2D(width, 3, padding="same")
+            self.blocks = [
+                Residual(width),
+                Residual(2 * width, strides=2),
+                Residual(2 * width),
+            ]
+            self.head = k.Dense(4)
+
+        def get_config(self):
+            """What the constructor takes."""
+            return {"width": self.width}
+
+        def call(self, x, training=None):
+            """Classifies images."""
+            x = o.relu(self.stem(x))
+            for block in self.blocks:
+                x = block(x, training=training)
+            return self.head(o.mean(x, (1, 2)))
+
+    return {"Residual": Residual, "ResNet": ResNet}

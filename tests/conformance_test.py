@@ -1,0 +1,408 @@
+"""What holds for any model, on each of the table, in both Keras lines."""
+
+import dataclasses
+import functools
+import typing
+
+import conformance
+import conformance_layers
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from sklearn import datasets
+
+import synflow_tf
+from synflow_tf import graph as graph_lib
+from synflow_tf import linearize
+from synflow_tf import variables
+
+LINES = {"keras": keras, "tf_keras": tf_keras}
+BOTH = pytest.mark.parametrize("line", LINES)
+PRUNING = {"compression": 10, "rounds": 10}
+# Branches of tiny models are emptied, and Keras 3 warns of layers without a
+# `build` and of its own use of NumPy.
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{message}")
+    for message in ("All weights of", "Layer coll", "`build", "__array__")
+]
+
+
+def _cases(names=tuple(conformance.TABLE)):
+    """Parametrizes a test by the entries of the table, and both lines."""
+    cases = []
+    for name in names:
+        skip = conformance.TABLE[name].skip
+        for line in LINES:
+            marks = ()
+            if line in skip:
+                marks = pytest.mark.skip(reason=skip[line])
+            cases.append(pytest.param(name, line, marks=marks))
+    return pytest.mark.parametrize("name, line", cases)
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """All of a model that scoring must leave as it was.
+
+    Attributes:
+        values: list of arrays, those of its variables.
+        nodes: list of pairs of int, how often Keras noted that a layer was
+            called, and that its output was used.
+        predictions: list of arrays.
+    """
+
+    values: list
+    nodes: list
+    predictions: list
+
+
+def _state(model, x):
+    layers = model._flatten_layers(include_self=True, recursive=True)
+    return State(
+        [np.array(variables.value(v)) for v in model.variables],
+        [
+            (len(layer._inbound_nodes), len(layer._outbound_nodes))
+            for layer in layers
+        ],
+        _predict(model, x),
+    )
+
+
+def _predict(model, x):
+    outputs = model(x, training=False)
+    outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    return [np.array(y) for y in outputs]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What was computed of a model, and the model before and after."""
+
+    model: typing.Any
+    before: State
+    scores: synflow_tf.Scores
+    between: State
+    masks: synflow_tf.Masks
+    after: State
+
+
+@functools.lru_cache
+def _computed(name, line):
+    """Scores and masks of a model that nothing is done to afterwards."""
+    entry = conformance.TABLE[name]
+    model = entry.build(LINES[line])
+    x = entry.data(4)
+    before = _state(model, x)
+    scores = synflow_tf.score(model)
+    between = _state(model, x)
+    masks = synflow_tf.compute_masks(model, **PRUNING)
+    return Result(model, before, scores, between, masks, _state(model, x))
+
+
+@functools.lru_cache
+def _pruned(name, line):
+    """A model, pruned without rescaling, and its masks."""
+    model = conformance.TABLE[name].build(LINES[line])
+    scorer = synflow_tf.scorers.SynFlow(rescale=False)
+    return model, synflow_tf.prune(model, scorer=scorer, **PRUNING)
+
+
+@functools.lru_cache
+def _trained(name, line):
+    """A model that was pruned and then trained, and its kernels before."""
+    model, _ = _pruned(name, line)
+    before = _kernels(model)
+    optimizer = LINES[line].optimizers.Adam(0.01)
+    # XLA would take most of the time.
+    _fit(conformance.TABLE[name], model, optimizer, jit_compile=False)
+    return model, before
+
+
+def _fit(entry, model, optimizer, **kwargs):
+    """Trains for 2 epochs of 3 batches on random data."""
+    x = entry.data(12)
+    rng = np.random.default_rng(1)
+    outputs = _predict(model, x)
+    y = [rng.uniform(size=y.shape).astype("float32") for y in outputs]
+    model.compile(optimizer, "mse", **kwargs)
+    y = y if y[1:] else y[0]
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0)
+
+
+def _kernels(model):
+    """The values of the prunable weights, by path."""
+    return {
+        weight.path: np.array(variables.value(weight.variable))
+        for weight in variables.prunable_weights(model)
+    }
+
+
+def _check_training_kept(masks, before, after):
+    """Removed weights are 0, kept ones are finite and were trained."""
+    assert list(before) == list(after) == list(masks)
+    trained = 0
+    for path, mask in masks.items():
+        assert not np.any(after[path][~mask])
+        assert np.isfinite(after[path]).all()
+        trained += np.count_nonzero(after[path] != before[path])
+    assert trained > masks.kept / 4
+
+
+def _check_homogeneous(model, inputs, rtol=1e-9):
+    """R(2x) = 2 R(x), sum(x dR/dx) = R, and dR/dx >= 0.
+
+    What flow starts as at a table or a constant is part of the input.
+    """
+    graph = linearize.lower(graph_lib.read(model, linearize.is_leaf))
+
+    def flow(weights, inputs):
+        outputs = linearize.run(graph, weights, inputs)
+        return tf.add_n([tf.reduce_sum(y) for y in outputs])
+
+    weights = linearize.LinearWeights({}, tf.float64)
+    unit = weights.unit
+    with tf.GradientTape() as tape:
+        tape.watch([*inputs, unit])
+        value = flow(weights, inputs)
+    gradients = tape.gradient(
+        value,
+        [*inputs, unit],
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    terms = zip([*inputs, unit], gradients, strict=True)
+    through = sum(float(tf.reduce_sum(x * g)) for x, g in terms)
+    assert 0 < float(value) < np.inf
+    assert all(float(tf.reduce_min(g)) >= 0 for g in gradients)
+    np.testing.assert_allclose(through, value, rtol=rtol)
+    doubled = linearize.LinearWeights({}, tf.float64)
+    doubled.unit *= 2
+    twice = flow(doubled, [2 * x for x in inputs])
+    twice *= 2 ** (doubled.exponent - weights.exponent)
+    np.testing.assert_allclose(twice, 2 * value, rtol=rtol)
+
+
+def _positive(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return tf.constant(rng.uniform(0.1, 1.0, (1, *shape)))
+
+
+@_cases()
+def test_scores_are_finite_and_no_kernel_is_without(name, line):
+    result = _computed(name, line)
+    kernels = _kernels(result.model)
+    assert list(result.scores) == list(kernels)
+    assert np.isfinite(result.scores.log10_flow)
+    for path, scores in result.scores.items():
+        assert scores.shape == kernels[path].shape
+        assert np.isfinite(scores).all()
+        assert (scores >= 0).all()
+        assert scores.any()
+
+
+@_cases()
+def test_the_flow_is_homogeneous_and_conserved(name, line):
+    entry = conformance.TABLE[name]
+    model = _computed(name, line).model
+    inputs = [_positive(s, seed) for seed, s in enumerate(entry.shapes)]
+    _check_homogeneous(model, inputs, entry.rtol)
+
+
+@_cases()
+def test_counts_are_exact_and_the_model_does_not_collapse(name, line):
+    masks = _computed(name, line).masks
+    kernels = _kernels(_computed(name, line).model)
+    size = sum(kernel.size for kernel in kernels.values())
+    assert masks.size == size
+    assert masks.kept == size - size * 9 // 10
+    assert np.isfinite(masks.log10_flow)
+    assert len(masks.history) == 10
+    assert masks.history[-1].kept == masks.kept
+
+
+@_cases()
+def test_scoring_leaves_the_model_as_it_was(name, line):
+    result = _computed(name, line)
+    for state in (result.between, result.after):
+        assert state.nodes == result.before.nodes
+        pairs = [(result.before.values, state.values)]
+        pairs += [(result.before.predictions, state.predictions)]
+        for old, new in pairs:
+            assert len(old) == len(new)
+            for a, b in zip(old, new, strict=True):
+                assert a.dtype == b.dtype
+                np.testing.assert_array_equal(a, b)
+    for variable in result.model.weights:
+        assert variables.get_constraint(variable) is None
+
+
+@_cases()
+def test_rescaling_changes_no_mask(name, line):
+    _, masks = _pruned(name, line)
+    expected = _computed(name, line).masks
+    assert masks.kept == expected.kept
+    # Keras numbers the layers of a second model on, in the paths.
+    for mask, other in zip(masks.values(), expected.values(), strict=True):
+        np.testing.assert_array_equal(mask, other)
+
+
+@_cases()
+def test_removed_weights_stay_zero_in_training(name, line):
+    model, before = _trained(name, line)
+    _check_training_kept(_pruned(name, line)[1], before, _kernels(model))
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize(
+    "name",
+    ["mlp_tanh", "squeeze_excite", "causal_attention", "subclassed_block"],
+)
+def test_removed_weights_stay_zero_under_momentum(name, line):
+    entry = conformance.TABLE[name]
+    model = entry.build(LINES[line])
+    masks = synflow_tf.prune(model, **PRUNING)
+    before = _kernels(model)
+    _fit(entry, model, LINES[line].optimizers.SGD(0.05, momentum=0.9))
+    _check_training_kept(masks, before, _kernels(model))
+
+
+@_cases()
+def test_masks_survive_saving_and_loading(name, line, tmp_path):
+    model, _ = _trained(name, line)
+    _, masks = _pruned(name, line)
+    model.save(tmp_path / "model.keras")
+    loaded = LINES[line].saving.load_model(
+        tmp_path / "model.keras", compile=False
+    )
+    assert synflow_tf.Masks.from_model(loaded) == masks
+    x = conformance.TABLE[name].data(4)
+    pairs = zip(_predict(model, x), _predict(loaded, x), strict=True)
+    for expected, y in pairs:
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    masks.enforce(loaded)
+    for weight in variables.prunable_weights(loaded):
+        constraint = variables.get_constraint(weight.variable)
+        kept = constraint(tf.ones(weight.shape))
+        np.testing.assert_array_equal(kept, masks[weight.path])
+
+
+@BOTH
+def test_queries_keys_and_values_of_one_kernel_all_keep_weights(line):
+    masks = _computed("fused_transformer", line).masks
+    for block in range(2):
+        mask = masks[f"blocks/{block}/attention/qkv/kernel"]
+        width = mask.shape[0]
+        assert mask.shape == (width, 3 * width)
+        for part in np.split(mask, 3, axis=1):
+            assert part.any()
+
+
+@BOTH
+def test_what_a_layer_says_is_prunable_is_pruned(line):
+    masks = _computed("prunable_by_protocol", line).masks
+    names = [path.rpartition("/")[2] for path in masks]
+    assert names == ["kernel", "left", "right", "kernel"]
+
+
+def _functional_twin(line):
+    """The graph of layers that `conformance_layers`' ResNet stands for."""
+    k = line.layers
+    inputs = x = line.Input((8, 8, 3))
+    x = k.ReLU()(k.Conv2D(6, 3, padding="same", name="stem")(x))
+    for i, (width, strides) in enumerate([(6, 1), (12, 2), (12, 1)]):
+        name = f"blocks_{i}_"
+        y = k.Conv2D(
+            width, 3, strides, "same", use_bias=False, name=name + "conv1"
+        )(x)
+        y = k.ReLU()(k.BatchNormalization(name=name + "bn1")(y))
+        y = k.Conv2D(
+            width, 3, padding="same", use_bias=False, name=name + "conv2"
+        )(y)
+        y = k.BatchNormalization(name=name + "bn2")(y)
+        if strides > 1:
+            x = k.Conv2D(width, 1, strides, name=name + "shortcut")(x)
+        x = k.ReLU()(k.Add()([y, x]))
+    x = k.GlobalAveragePooling2D()(x)
+    return line.Model(inputs, k.Dense(4, name="head")(x))
+
+
+@functools.lru_cache
+def _twins(line):
+    """A subclassed model and a functional one, with the same weights."""
+    line = LINES[line]
+    line.utils.set_random_seed(3)
+    model = conformance_layers.of(line).ResNet()
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    model(x)
+    twin = _functional_twin(line)
+    weights = {
+        w.path.replace("/", "_"): variables.value(w.variable)
+        for w in variables.weights(model)
+    }
+    for weight in variables.weights(twin):
+        weight.variable.assign(weights.pop(weight.path.replace("/", "_")))
+    assert not weights
+    np.testing.assert_allclose(twin(x), model(x), rtol=1e-5, atol=1e-6)
+    return model, twin
+
+
+@BOTH
+@pytest.mark.parametrize("rounds", [1, 4, 30])
+def test_a_subclassed_model_gets_the_masks_of_its_functional_twin(line, rounds):
+    masks, expected = (
+        synflow_tf.compute_masks(model, compression=10, rounds=rounds)
+        for model in _twins(line)
+    )
+    assert [p.replace("/", "_") for p in masks] == [
+        p.replace("/", "_") for p in expected
+    ]
+    for mask, other in zip(masks.values(), expected.values(), strict=True):
+        np.testing.assert_array_equal(mask, other)
+    assert masks.log10_flow == expected.log10_flow
+
+
+@functools.lru_cache
+def _trained_on_digits(line):
+    """A chain of layers with biases, trained until they are not 0."""
+    line = LINES[line]
+    k = line.layers
+    line.utils.set_random_seed(0)
+    model = line.Sequential(
+        [
+            line.Input((8, 8, 1)),
+            k.Conv2D(8, 3, activation="relu"),
+            k.BatchNormalization(momentum=0.8),
+            k.MaxPooling2D(),
+            k.Flatten(),
+            k.Dense(32, activation="tanh"),
+            k.Dense(10, activation="softmax"),
+        ]
+    )
+    model.compile(
+        line.optimizers.Adam(0.01),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    digits = datasets.load_digits()
+    x = digits.images[..., None].astype("float32") / 16
+    model.fit(x, digits.target, batch_size=64, epochs=4, verbose=0)
+    _, accuracy = model.evaluate(x, digits.target, verbose=0)
+    assert accuracy > 0.9
+    for weight in variables.weights(model):
+        if weight.name in ("bias", "beta", "moving_mean"):
+            assert np.all(np.array(weight.variable) != 0)
+    return model
+
+
+@BOTH
+def test_the_scores_of_a_trained_chain_sum_to_the_flow_in_every_layer(line):
+    scores = synflow_tf.score(_trained_on_digits(line))
+    assert len(scores) == 3
+    sums = [score.sum() for score in scores.values()]
+    np.testing.assert_allclose(sums, 10**scores.log10_flow, rtol=1e-9)
+
+
+@BOTH
+def test_the_flow_of_a_trained_model_is_homogeneous(line):
+    _check_homogeneous(_trained_on_digits(line), [_positive((8, 8, 1))])
