@@ -1,0 +1,396 @@
+"""What is no positive linear map is an error that names the layer."""
+
+import keras
+import linear
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import synflow_tf
+from synflow_tf import variables
+
+LINES = linear.LINES
+
+
+def _centred(line):
+    return _lambda(
+        line, lambda x: x - tf.reduce_mean(x, -1, keepdims=True), "centre"
+    )
+
+
+def _dense(line, units, name, **options):
+    return LINES[line].layers.Dense(units, name=name, **options)
+
+
+def _chain(line, *layers, shape=(4,)):
+    x = y = LINES[line].Input(shape)
+    for layer in layers:
+        y = layer(y)
+    return LINES[line].Model(x, y)
+
+
+def _lambda(line, function, name, shape=(6,)):
+    return LINES[line].layers.Lambda(function, name=name, output_shape=shape)
+
+
+def _dot(line):
+    layers = LINES[line].layers
+    x = LINES[line].Input((3, 4))
+    a, b = _dense(line, 5, "a")(x), _dense(line, 5, "b")(x)
+    return LINES[line].Model(x, layers.Dot((2, 2), name="dot")([a, b]))
+
+
+def _beside(line):
+    x = LINES[line].Input((4,))
+    a = _dense(line, 6, "a")(x)
+    b = _centred(line)(a)
+    return LINES[line].Model(x, LINES[line].layers.Add()([a, b]))
+
+
+def _unused_input(line):
+    x, y = LINES[line].Input((4,)), LINES[line].Input((4,), name="extra")
+    return LINES[line].Model([x, y], _dense(line, 6, "a")(x))
+
+
+# name: a model of a line, what its error says, and the way out.
+ERRORS = {
+    "centring": (
+        lambda n: _chain(n, _dense(n, 6, "a"), _centred(n)),
+        "'centre'.*negative",
+        "register_rule",
+    ),
+    "centring beside a residual": (
+        _beside,
+        "'centre'.*negative",
+        "register_rule",
+    ),
+    "two trunks": (_dot, "'dot'.*double", "register_rule"),
+    "zeros in a chain": (
+        lambda n: _chain(
+            n,
+            _dense(n, 6, "a"),
+            _dense(n, 5, "b", kernel_initializer="zeros"),
+            _dense(n, 2, "c"),
+        ),
+        "'b'.*zeros",
+        "Initialize",
+    ),
+    "ignores its input": (
+        lambda n: _chain(
+            n,
+            _dense(n, 6, "a"),
+            _lambda(n, lambda x: tf.ones((1, 6)) + 0 * x, "ignore"),
+            _dense(n, 2, "c"),
+        ),
+        "'ignore'",
+        "",
+    ),
+    "an input that is not used": (
+        _unused_input,
+        "'extra'.*reaches none",
+        "Leave it out",
+    ),
+    "negative": (
+        lambda n: _chain(
+            n,
+            _dense(n, 6, "a"),
+            _lambda(n, lambda x: -x, "minus"),
+        ),
+        "'minus'.*negative",
+        "register_rule",
+    ),
+    "not homogeneous": (
+        lambda n: _chain(
+            n,
+            _dense(n, 6, "a"),
+            _lambda(n, tf.square, "squared"),
+        ),
+        "'squared'.*double",
+        "register_rule",
+    ),
+    "bounded": (
+        lambda n: _chain(
+            n,
+            _dense(n, 6, "a"),
+            _lambda(n, tf.sigmoid, "bounded"),
+            _dense(n, 2, "c"),
+        ),
+        "'bounded'.*double",
+        "register_rule",
+    ),
+    "not a number": (
+        lambda n: _chain(
+            n,
+            _dense(n, 6, "a"),
+            _lambda(n, lambda x: x / (0 * x), "nan"),
+        ),
+        "'nan'.*finite",
+        "",
+    ),
+}
+
+
+def _trains(model):
+    """Whether a step of training changes the model's first weight."""
+    before = model.get_weights()[0].copy()
+    model.compile("sgd", "mse")
+    shapes = [(2, *x.shape[1:]) for x in model.inputs]
+    x = [np.ones(shape, np.float32) for shape in shapes]
+    outputs = model.predict(x if len(x) > 1 else x[0], verbose=0)
+    y = np.linspace(0, 1, outputs.size).reshape(outputs.shape)
+    model.fit(x if len(x) > 1 else x[0], y, verbose=0)
+    return not np.array_equal(before, model.get_weights()[0])
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("case", ERRORS)
+def test_the_error_names_the_layer_and_the_model_is_as_it_was(line, case):
+    make, message, remedy = ERRORS[case]
+    model = make(line)
+    before = [w.copy() for w in model.get_weights()]
+    nodes = [len(layer._inbound_nodes) for layer in model.layers]
+    with pytest.raises(ValueError, match=f"(?s){message}") as error:
+        synflow_tf.prune(model, 0.5, rounds=2, progress=False)
+    assert remedy in str(error.value)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert nodes == [len(layer._inbound_nodes) for layer in model.layers]
+    assert all(
+        variables.get_constraint(w.variable) is None
+        for w in variables.weights(model)
+    )
+    if case not in ("not a number", "zeros in a chain", "ignores its input"):
+        assert _trains(model)
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_is_not_finite_is_named(line, value):
+    model = _chain(line, _dense(line, 6, "a"), _dense(line, 2, "b"))
+    bad = np.ones((6, 2))
+    bad[3, 1] = value
+    model.get_layer("b").kernel.assign(bad)
+    with pytest.raises(ValueError, match="'b/kernel'.*NaN or inf.*Initialize"):
+        synflow_tf.prune(model, 0.5, progress=False)
+    np.testing.assert_array_equal(model.get_layer("b").kernel.numpy(), bad)
+
+
+def _zero_branch(line):
+    """A residual branch whose last kernel is initialized to zeros."""
+    layers = LINES[line].layers
+    x = LINES[line].Input((4,))
+    a = _dense(line, 6, "a")(x)
+    b = _dense(line, 6, "b", kernel_initializer="zeros")(a)
+    return LINES[line].Model(x, layers.Add()([a, b]))
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_zeros_in_a_branch_are_an_error_by_default(line):
+    model = _zero_branch(line)
+    kernel = model.get_layer("a").kernel.numpy().copy()
+    with pytest.raises(ValueError, match="'b/kernel'.*on_unscored='keep'"):
+        synflow_tf.prune(model, 0.5, progress=False)
+    np.testing.assert_array_equal(model.get_layer("a").kernel.numpy(), kernel)
+    assert _trains(model)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_zeros_in_a_branch_can_be_kept(line, tmp_path):
+    model = _zero_branch(line)
+    masks = synflow_tf.prune(
+        model, 0.5, rounds=3, progress=False, on_unscored="keep"
+    )
+    assert list(masks) == ["a/kernel"]
+    assert masks.kept == 12
+    assert not model.get_layer("b").kernel.numpy().any()
+    (finding,) = masks.findings
+    assert (finding.kind, finding.name) == ("unscored", "b/kernel")
+    assert "b/kernel" in str(masks)
+    masks.save(tmp_path / "masks")
+    loaded = synflow_tf.Masks.load(tmp_path / "masks")
+    assert loaded.findings == masks.findings
+    assert str(loaded) == str(masks)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_kernel_that_never_reaches_an_output_is_unscored(line):
+    model = _chain(line, _dense(line, 6, "a"), _dense(line, 2, "b"))
+    gate = _chain(line, _dense(line, 6, "a"), _dense(line, 2, "b"))
+    gate.get_layer("a").kernel.assign(np.zeros((4, 6)))
+    with pytest.raises(ValueError, match="'a'.*zeros"):
+        synflow_tf.score(gate)
+    scores = synflow_tf.score(model)
+    assert all(score.any() for score in scores.values())
+
+
+class _Raw(keras.layers.Layer):
+    """A Keras 3 layer of raw TensorFlow operations."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 3), name="kernel")
+        self.bias = self.add_weight(shape=(3,), name="bias", initializer="ones")
+
+    def call(self, x):
+        return tf.nn.relu(tf.linalg.matmul(x, self.kernel) + self.bias)
+
+
+def test_an_opaque_layer_runs_as_it_is_and_is_named(tmp_path):
+    model = _chain("keras", _Raw(name="raw"), _dense("keras", 2, "b"))
+    linear.randomize(model)
+    before = [w.copy() for w in model.get_weights()]
+    w = linear.magnitudes(model)
+    scores = synflow_tf.score(model)
+    # In the layer's own dtype, float32.
+    np.testing.assert_allclose(
+        scores["raw/kernel"],
+        w["raw/kernel"] * w["b/kernel"].sum(1),
+        rtol=1e-6,
+    )
+    np.testing.assert_allclose(
+        scores["b/kernel"],
+        w["raw/kernel"].sum(0)[:, None] * w["b/kernel"],
+        rtol=1e-6,
+    )
+    masks = synflow_tf.compute_masks(model, 0.5, rounds=2, progress=False)
+    (finding,) = masks.findings
+    assert (finding.kind, finding.name) == ("opaque", "raw")
+    assert "raw: runs as it is" in str(masks)
+    masks.save(tmp_path / "masks")
+    assert synflow_tf.Masks.load(tmp_path / "masks").findings == masks.findings
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_an_opaque_layer_that_is_no_linear_map_is_an_error():
+    class Saturating(_Raw):
+        def call(self, x):
+            return tf.nn.tanh(tf.linalg.matmul(x, self.kernel))
+
+    model = _chain("keras", Saturating(name="raw"), _dense("keras", 2, "b"))
+    before = [w.copy() for w in model.get_weights()]
+    message = "(?s)'raw'.*double.*could not be opened.*register_rule"
+    with pytest.raises(ValueError, match=message):
+        synflow_tf.score(model)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_an_opaque_layer_that_fails_leaves_the_model_as_it_was():
+    class Failing(_Raw):
+        def call(self, x):
+            y = tf.linalg.matmul(x, self.kernel)
+            if tf.executing_eagerly() and x.dtype == tf.float32:
+                if not (self.kernel.numpy() == self.given).all():
+                    raise RuntimeError("out of order")
+            return y
+
+    model = _chain("keras", Failing(name="raw"))
+    linear.randomize(model)
+    layer = model.get_layer("raw")
+    layer.given = layer.kernel.numpy().copy()
+    with pytest.raises(ValueError, match="'raw'.*"):
+        synflow_tf.score(model)
+    np.testing.assert_array_equal(layer.kernel.numpy(), layer.given)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_taps_that_only_see_padding_are_warned_of(line):
+    layers = LINES[line].layers
+    model = _chain(
+        line,
+        layers.Conv2D(2, 3, padding="same", name="c1"),
+        layers.AveragePooling2D(2),
+        layers.Conv2D(2, 3, padding="same", name="c2"),
+        shape=(2, 2, 1),
+    )
+    linear.randomize(model)
+    # On one pixel only the middle of the 9 taps of c2 sees anything.
+    with pytest.warns(UserWarning, match="c2/kernel.*input_shape"):
+        masks = synflow_tf.compute_masks(model, 0.1, rounds=1, progress=False)
+    (finding,) = masks.findings
+    assert (finding.kind, finding.name) == ("zeros", "c2/kernel")
+    assert "88.9%" in finding.text
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_layer_says_which_of_its_weights_are_prunable(line):
+    class Own(LINES[line].layers.Layer):
+        def build(self, shape):
+            self.first = self.add_weight(
+                shape=(shape[-1], 3), name="first", initializer="ones"
+            )
+            self.kernel = self.add_weight(
+                shape=(3, 3), name="kernel", initializer="ones"
+            )
+            self.built = True
+
+        def call(self, x):
+            matmul = linear.op(line, "matmul")
+            return matmul(matmul(x, self.first), self.kernel)
+
+        def get_prunable_weights(self):
+            return [self.first]
+
+    model = _chain(line, Own(name="own"), _dense(line, 2, "d"))
+    assert list(synflow_tf.score(model)) == ["own/first", "d/kernel"]
+    masks = synflow_tf.compute_masks(model, 0.5, rounds=2, progress=False)
+    assert list(masks) == ["own/first", "d/kernel"]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_layer_decides_for_the_layers_within_it(line):
+    class Outer(LINES[line].layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.a, self.b = _dense(line, 3, "x"), _dense(line, 3, "y")
+
+        def build(self, shape):
+            self.a.build(shape)
+            self.b.build((shape[0], 3))
+            self.built = True
+
+        def call(self, x):
+            return self.b(self.a(x))
+
+        def get_prunable_weights(self):
+            return [self.b.kernel]
+
+    model = _chain(line, Outer(name="outer"), _dense(line, 2, "d"))
+    assert list(synflow_tf.score(model)) == ["outer/b/kernel", "d/kernel"]
+    only = synflow_tf.score(model, prunable="outer")
+    assert list(only) == ["outer/b/kernel"]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_weights_are_named_by_attributes(line):
+    class Block(LINES[line].layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = LINES[line].layers.Dense(4)
+
+        def build(self, shape):
+            self.dense.build(shape)
+            self.built = True
+
+        def call(self, x):
+            return self.dense(x)
+
+    class Net(LINES[line].Model):
+        def __init__(self):
+            super().__init__()
+            self.blocks = [Block(), Block()]
+            self.head = LINES[line].layers.Dense(2)
+
+        def call(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return self.head(x)
+
+    model = Net()
+    model(np.ones((1, 4), np.float32))
+    paths = ["blocks/0/dense/kernel", "blocks/1/dense/kernel", "head/kernel"]
+    assert list(synflow_tf.score(model)) == paths
+    for name in ("blocks/0/dense", "blocks/0", "blocks/0/dense/kernel"):
+        assert list(synflow_tf.score(model, prunable=name)) == paths[:1]
+    pattern = r"blocks/\d+/dense"
+    assert list(synflow_tf.score(model, prunable=pattern)) == paths[:2]
