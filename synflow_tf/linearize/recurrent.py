@@ -44,6 +44,11 @@ def recurrent(layer, weights, x, initial_state=None, **options):
     return [outputs, *states] if layer.return_state else outputs
 
 
+# A loop in Python takes seconds for long inputs; for short ones, less time than
+# it takes to trace a function.
+_EAGER_STEPS = 16
+
+
 def _swap(x):
     """Swaps batch and time."""
     return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
@@ -88,8 +93,6 @@ def _scan(cell, weights, steps, states):
             exponent += tf.cast(more, tf.int32)
         return output, states, exponent
 
-    # A function, because a loop in Python takes seconds for long inputs.
-    @tf.function(autograph=False)
     def scan(steps, *states):
         nothing = tf.zeros((), tf.int32)
         first = step((None, list(states), nothing), steps[0])
@@ -98,6 +101,8 @@ def _scan(cell, weights, steps, states):
             lambda x, xs: tf.concat([x[None], xs], axis=0), first, rest
         )
 
+    if tf.executing_eagerly() and len(steps) > _EAGER_STEPS:
+        scan = tf.function(scan, autograph=False)
     outputs, states, exponents = scan(steps, *tf.nest.flatten(states))
     weights.rescale = rescale
     behind = executor.power_of_two(exponents - exponents[-1], weights.dtype)
