@@ -296,22 +296,29 @@ def _calls_before(outputs):
 def _left_as_it_was(layer, line):
     """Forgets what Keras notes when it calls layers symbolically.
 
-    The calls, in the layer and those within it, and the names that it makes
-    up: the user's next layer is named as if nothing had happened.
+    The calls and losses, in the layer and those within it, and the names that
+    it makes up: the user's next layer is named as if nothing had happened.
     """
     lists = []
-    for sub in layer._flatten_layers(include_self=True, recursive=True):
+    subs = list(layer._flatten_layers(include_self=True, recursive=True))
+    for sub in subs:
         for name in ("_inbound_nodes", "_outbound_nodes"):
             nodes = getattr(sub, name, None)
             if isinstance(nodes, list):
                 lists.append((nodes, len(nodes)))
     counts = _name_counts(line)
     before = dict(counts)
+    losses = []
+    if line is _lines.LINES[0]:  # tf_keras has those of eager calls apart.
+        losses = [(sub._losses, list(sub._losses)) for sub in subs]
     try:
         yield
     finally:
         for nodes, length in lists:
             del nodes[length:]
+        for held, had in losses:
+            if list(map(id, held)) != list(map(id, had)):
+                held[:] = had
         counts.clear()
         counts.update(before)
 
