@@ -53,6 +53,31 @@ def replaced_weights(layer, replacement):
         attributes.update(before)
 
 
+@contextlib.contextmanager
+def losses_kept(layers):
+    """Lets Keras 3 layers be called without adding or forgetting losses.
+
+    There a layer cannot add one that is symbolic, and any call forgets those
+    of the call before.
+
+    Args:
+        layers: list of layers, of either line.
+    """
+    layers = [x for x in layers if isinstance(x, _lines.LINES[0].layers.Layer)]
+    before = [(x, vars(x).get("add_loss"), list(x._losses)) for x in layers]
+    try:
+        for layer in layers:
+            vars(layer)["add_loss"] = lambda loss: None
+        yield
+    finally:
+        for layer, own, losses in before:
+            vars(layer).pop("add_loss")
+            if own is not None:
+                vars(layer)["add_loss"] = own
+            if len(layer._losses) != len(losses):
+                layer._losses[:] = losses
+
+
 def call_with(layer, replacement, args, kwargs):
     """Calls a layer with tensors in the place of its weights.
 
@@ -74,7 +99,8 @@ def call_with(layer, replacement, args, kwargs):
             for variable in layer.weights
             if tf.as_dtype(variable.dtype).is_floating
         ]
-        with keras.StatelessScope(state_mapping=pairs):
+        subs = list(layer._flatten_layers(include_self=True, recursive=True))
+        with losses_kept(subs), keras.StatelessScope(state_mapping=pairs):
             return layer.call(*args, **kwargs)
     known = {}
 

@@ -308,17 +308,12 @@ def _left_as_it_was(layer, line):
                 lists.append((nodes, len(nodes)))
     counts = _name_counts(line)
     before = dict(counts)
-    losses = []
-    if line is _lines.LINES[0]:  # tf_keras has those of eager calls apart.
-        losses = [(sub._losses, list(sub._losses)) for sub in subs]
     try:
-        yield
+        with replacing.losses_kept(subs):
+            yield
     finally:
         for nodes, length in lists:
             del nodes[length:]
-        for held, had in losses:
-            if list(map(id, held)) != list(map(id, had)):
-                held[:] = had
         counts.clear()
         counts.update(before)
 
