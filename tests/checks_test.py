@@ -213,14 +213,13 @@ def test_zeros_in_a_branch_can_be_kept(line, tmp_path):
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_kernel_that_never_reaches_an_output_is_unscored(line):
+def test_scoring_names_the_zeros_that_stop_all_flow(line):
     model = _chain(line, _dense(line, 6, "a"), _dense(line, 2, "b"))
-    gate = _chain(line, _dense(line, 6, "a"), _dense(line, 2, "b"))
-    gate.get_layer("a").kernel.assign(np.zeros((4, 6)))
-    with pytest.raises(ValueError, match="'a'.*zeros"):
-        synflow_tf.score(gate)
-    scores = synflow_tf.score(model)
-    assert all(score.any() for score in scores.values())
+    model.get_layer("a").kernel.assign(np.zeros((4, 6)))
+    with pytest.raises(ValueError, match="'a'.*zeros.*Initialize"):
+        synflow_tf.score(model)
+    model.get_layer("a").kernel.assign(np.ones((4, 6)))
+    assert all(score.any() for score in synflow_tf.score(model).values())
 
 
 class _Raw(keras.layers.Layer):
@@ -259,6 +258,24 @@ def test_an_opaque_layer_runs_as_it_is_and_is_named(tmp_path):
     assert synflow_tf.Masks.load(tmp_path / "masks").findings == masks.findings
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_an_opaque_layer_leaves_its_losses_alone():
+    class Losing(_Raw):
+        def call(self, x):
+            y = tf.linalg.matmul(x, self.kernel)
+            self.add_loss(tf.reduce_sum(y))
+            return y
+
+    model = _chain("keras", Losing(name="raw"))
+    model(np.ones((2, 4), np.float32))
+    (loss,) = model.losses
+    attributes = sorted(vars(model.get_layer("raw")))
+    masks = synflow_tf.compute_masks(model, 0.5, rounds=2, progress=False)
+    assert [finding.kind for finding in masks.findings] == ["opaque"]
+    (again,) = model.losses
+    assert again is loss
+    assert sorted(vars(model.get_layer("raw"))) == attributes
 
 
 def test_an_opaque_layer_that_is_no_linear_map_is_an_error():
