@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import typing
+from unittest import mock
 
 import conformance
 import conformance_layers
@@ -17,6 +18,7 @@ import synflow_tf
 from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
 from synflow_tf import variables
+from synflow_tf.linearize import executor
 
 LINES = {"keras": keras, "tf_keras": tf_keras}
 BOTH = pytest.mark.parametrize("line", LINES)
@@ -27,6 +29,12 @@ pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{message}")
     for message in ("All weights of", "Layer coll", "`build", "__array__")
 ]
+
+
+# Tiny models stay in range: with these they are rescaled at every kernel.
+RESCALED = mock.patch.multiple(
+    executor, _RANGE=0, _KERNELS=dict.fromkeys(executor._KERNELS, 1)
+)
 
 
 def _cases(names=tuple(conformance.TABLE)):
@@ -89,6 +97,7 @@ class Result:
 
 
 @functools.lru_cache
+@RESCALED
 def _computed(name, line):
     """Scores and masks of a model that nothing is done to afterwards."""
     entry = conformance.TABLE[name]
@@ -202,6 +211,7 @@ def test_scores_are_finite_and_no_kernel_is_without(name, line):
 
 
 @_cases()
+@RESCALED
 def test_the_flow_is_homogeneous_and_conserved(name, line):
     entry = conformance.TABLE[name]
     model = _computed(name, line).model
@@ -296,6 +306,14 @@ def test_queries_keys_and_values_of_one_kernel_all_keep_weights(line):
         assert mask.shape == (width, 3 * width)
         for part in np.split(mask, 3, axis=1):
             assert part.any()
+
+
+@BOTH
+def test_both_halves_of_a_gated_linear_unit_have_scores(line):
+    kernel, _ = _computed("gated_linear_unit", line).scores.values()
+    sums = [part.sum() for part in np.split(kernel, 2, axis=1)]
+    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-9)
+    assert sums[0] > 0
 
 
 @BOTH
