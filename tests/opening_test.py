@@ -318,24 +318,23 @@ def test_open_sizes_are_those_of_input_shape(line, subclassed):
     if subclassed:
         block = Block()
         model = _model(line, lambda me, x: me.block(x), (7, 4), block=block)
-        sizes = [None, (6, 4)]
+        # It has been called on 7 steps, and is scored for them.
+        expected = [(synflow_tf.score(model), 7)]
+        with pytest.raises(ValueError, match="Argument `input_shape`"):
+            synflow_tf.score(model, input_shape=(6, 4))
     else:
         x = LINES[line].Input((None, 4))
         model = LINES[line].Model(x, Block()(x))
         linear.randomize(model)
         with pytest.raises(ValueError, match="Argument `input_shape`"):
             synflow_tf.score(model)
-        sizes = [(3, 4), (6, 4)]
-    w = _kernel(inner)
-    for size in sizes:
-        steps = 7 if size is None else size[0]
-        if subclassed and size is not None:
-            with pytest.raises(ValueError, match="Argument `input_shape`"):
-                synflow_tf.score(model, input_shape=size)
-            continue
-        scores = synflow_tf.score(model, input_shape=size)
+        expected = [
+            (synflow_tf.score(model, input_shape=(steps, 4)), steps)
+            for steps in (3, 6)
+        ]
+    for scores, steps in expected:
         (score,) = scores.values()
-        np.testing.assert_allclose(score, steps * w, rtol=1e-12)
+        np.testing.assert_allclose(score, steps * _kernel(inner), rtol=1e-12)
 
 
 def _state(model):
@@ -471,11 +470,7 @@ def test_a_model_of_models_is_read_as_one(line):
 
     x = LINES[line].Input((4,))
     part = LINES[line].Model(x, _dense(line, 4, name="p")(x), name="part")
-    chain = (
-        LINES[line].Sequential([layers.Input((4,)), Inner()])
-        if (line == "keras")
-        else LINES[line].Sequential([LINES[line].Input((4,)), Inner()])
-    )
+    chain = LINES[line].Sequential([LINES[line].Input((4,)), Inner()])
     x = LINES[line].Input((4,))
     model = LINES[line].Model(x, part(chain(part(x))))
     linear.randomize(model)
