@@ -51,12 +51,14 @@ _SMALLEST = {
     "Xception",
 }
 _SMALLEST_OF_TF_KERAS = {"RegNetX002", "RegNetY002", "ResNetRS50"}
+# These two take a quarter of the time; `make test` has them in Keras 3 only.
+_LONG = {"InceptionResNetV2", "NASNetMobile"}
 _USUAL = ["ResNet50", "MobileNetV2", "EfficientNetB0", "DenseNet121"]
 USUAL = pytest.mark.parametrize("name", _USUAL)
 
 # Sparsities of the rounds, and what is left after two of them.
-_SPARSITIES = (0.6, 0.8, 0.9, 0.96, 0.98, 0.99)
-_COMPRESSIONS = {3: 10, 6: 100}
+_SPARSITIES = (0.7, 0.9, 0.97, 0.99)
+_COMPRESSIONS = {2: 10, 4: 100}
 
 
 def _builders(line):
@@ -70,7 +72,7 @@ def _builders(line):
 
 
 def _every_network():
-    """A case for each network, all but one of a family marked slow."""
+    """A case for each network, most marked slow; see above."""
     for line in LINES:
         builders = _builders(line)
         families = {}
@@ -80,6 +82,8 @@ def _every_network():
         for names in families.values():
             small = _SMALLEST | _SMALLEST_OF_TF_KERAS
             quick = small.intersection(names) or {min(names)}
+            if line == "tf_keras":
+                quick -= _LONG
             for name in names:
                 marks = () if name in quick else pytest.mark.slow
                 yield pytest.param(line, name, marks=marks)
@@ -123,8 +127,9 @@ class _Watching(synflow_tf.scorers.SynFlow):
 
     Attributes:
         log10_of_twice: float, log10 of the flow for the input 2, not 1.
-        seen: for each round, the number of weights that are not 0, whether
-            all scores are finite, and whether each kernel has one above 0.
+        flowing: for each kernel, whether it has a score above 0 at first.
+        seen: for each round, the number of weights that are not 0, and
+            whether all scores are finite.
     """
 
     def __init__(self):
@@ -140,7 +145,9 @@ class _Watching(synflow_tf.scorers.SynFlow):
         flow = sum(float(tf.reduce_sum(x)) for x in outputs)
         self.log10_of_twice = math.log10(flow)
         self.log10_of_twice += float(linear.exponent) * math.log10(2)
-        return super().inspect(graph, variables, weights, inputs)
+        scores = super().inspect(graph, variables, weights, inputs)
+        self.flowing = [bool(tf.reduce_any(s > 0)) for s in scores]
+        return scores
 
     def score(self, graph, variables, weights, inputs):
         scores, flow = super().score(graph, variables, weights, inputs)
@@ -149,17 +156,12 @@ class _Watching(synflow_tf.scorers.SynFlow):
             self.seen.append(values)
             return []
 
-        tf.numpy_function(
-            note,
-            [
-                tf.add_n([tf.math.count_nonzero(w) for w in weights]),
-                tf.reduce_all(
-                    [tf.reduce_all(tf.math.is_finite(s)) for s in scores]
-                ),
-                tf.stack([tf.reduce_any(s > 0) for s in scores]),
-            ],
-            [],
-        )
+        def flat(tensors):
+            return tf.concat([tf.reshape(x, [-1]) for x in tensors], axis=0)
+
+        kept = tf.math.count_nonzero(flat(weights))
+        finite = tf.reduce_all(tf.math.is_finite(flat(scores)))
+        tf.numpy_function(note, [kept, finite], [])
         return scores, flow
 
 
@@ -176,11 +178,11 @@ def _check(model):
         masks = synflow_tf.compute_masks(
             model, schedule=schedule, rounds=len(_SPARSITIES), scorer=scorer
         )
-    kept, finite, flowing = zip(*scorer.seen, strict=True)
+    kept, finite = zip(*scorer.seen, strict=True)
     assert all(finite)
     kernels = [w for w in model.trainable_weights if len(w.shape) > 1]
     assert masks.size == sum(math.prod(w.shape) for w in kernels)
-    assert flowing[0].shape == (len(kernels),) and flowing[0].all()
+    assert scorer.flowing == [True] * len(kernels)
     # R(2x) = 2 R(x), both by their logarithms
     ratio = 10 ** (scorer.log10_of_twice - masks.history[0].log10_flow)
     assert ratio == pytest.approx(2, rel=1e-9)
