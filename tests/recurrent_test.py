@@ -505,6 +505,10 @@ def test_each_gate_of_a_kernel_has_at_most_the_flow(line, case, steps):
         assert gates == (4 if "LSTM" in case else 3 if "GRU" in case else 1)
         sums = score.reshape(-1, gates, _UNITS).sum((0, 2))
         assert (sums <= flow * (1 + 1e-9)).all()
+    if steps == 30:
+        # Each path passes what carries the state again and again: all of R.
+        carried = sums[0 if gates == 1 else 2]
+        np.testing.assert_allclose(carried, flow, rtol=1e-9)
 
 
 @pytest.mark.parametrize("line", LINES)
