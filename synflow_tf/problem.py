@@ -34,11 +34,7 @@ class Problem:
         self.weights = variables.prunable_weights(model, prunable)
         self.dtype = tf.as_dtype(self.scorer.dtype)
         self.inputs = linearize.ones(self.graph, self.dtype)
-        self.findings = [
-            findings.Finding("opaque", node.layer.name, _OPAQUE)
-            for node in self.graph.nodes
-            if isinstance(node.layer, graph_lib.Opaque)
-        ]
+        self.findings = []
         for weight in variables.weights(model):
             value = variables.value(weight.variable)
             if value.dtype.is_floating and not np.isfinite(value).all():
@@ -58,7 +54,7 @@ class Problem:
         """Checks that scores mean something; see `scorers.Scorer.inspect`.
 
         Returns:
-            list of tensors, the scores up to a factor, or None.
+            See `scorers.Scorer.inspect`.
 
         Raises:
             ValueError: if they do not.
@@ -78,9 +74,13 @@ class Problem:
         Raises:
             ValueError: if a check fails, or no weight has a score.
         """
-        scores = self.inspect()
-        if scores is None:
+        inspected = self.inspect()
+        if inspected is None:
             return
+        scores, opaque = inspected
+        self.findings += [
+            findings.Finding("opaque", name, _OPAQUE) for name in opaque
+        ]
         zeros = {
             weight: _zeros(weight, score)
             for weight, score in zip(self.weights, scores, strict=True)
@@ -140,7 +140,9 @@ class Problem:
         )
         for weight, (where, through) in zip(empty, places, strict=True):
             text = f"empty; at {where!r} the flow comes through {through!r}"
-            if where == through:
+            if not where:
+                text = "empty; other outputs of the model carry the flow"
+            elif where == through:
                 text = f"empty; the rest of {where!r} carries the flow"
             self.findings.append(findings.Finding("empty", weight.path, text))
         listed = [str(f) for f in self.findings if f.kind == "empty"]

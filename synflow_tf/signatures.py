@@ -4,6 +4,7 @@ Part of the room that knows Keras internals.
 """
 
 import dataclasses
+import inspect
 
 import tensorflow as tf
 
@@ -37,6 +38,9 @@ def signature(model, line, input_shape):
     else:
         args, kwargs = _called_on(model, line)
     slots = tf.nest.flatten((args, kwargs))
+    several = functional is None and input_shape and _required(model)
+    if several and len(slots) < several == len(_sizes(input_shape)):
+        slots = []  # Keras remembers the first of several arguments only.
     if not slots and input_shape is None:
         raise ValueError(
             "Argument `model` must have known inputs. Received: "
@@ -49,7 +53,8 @@ def signature(model, line, input_shape):
             tracing.Slot((None, *(None for _ in s)), _floatx(line))
             for s in sizes
         ]
-        args = (args[0] if len(args) == 1 else args,)
+        args = tuple(args) if len(args) == several else (args,)
+        kwargs = {}
         slots = tf.nest.flatten(args)
     shapes = iter(_filled_in([slot.shape[1:] for slot in slots], input_shape))
 
@@ -57,6 +62,15 @@ def signature(model, line, input_shape):
         return dataclasses.replace(slot, shape=(slot.shape[0], *next(shapes)))
 
     return tf.nest.map_structure(with_size, (args, kwargs))
+
+
+def _required(model):
+    """How many arguments a model's `call` must have."""
+    return sum(
+        parameter.default is parameter.empty
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        for parameter in inspect.signature(model.call).parameters.values()
+    )
 
 
 def _called_on(model, line):

@@ -145,9 +145,9 @@ class _Watching(synflow_tf.scorers.SynFlow):
         flow = sum(float(tf.reduce_sum(x)) for x in outputs)
         self.log10_of_twice = math.log10(flow)
         self.log10_of_twice += float(linear.exponent) * math.log10(2)
-        scores = super().inspect(graph, variables, weights, inputs)
-        self.flowing = [bool(tf.reduce_any(s > 0)) for s in scores]
-        return scores
+        inspected = super().inspect(graph, variables, weights, inputs)
+        self.flowing = [bool(tf.reduce_any(s > 0)) for s in inspected[0]]
+        return inspected
 
     def score(self, graph, variables, weights, inputs):
         scores, flow = super().score(graph, variables, weights, inputs)

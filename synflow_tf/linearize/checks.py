@@ -34,7 +34,8 @@ def check(graph, make_weights, scored, inputs):
         inputs: list of tensors of ones.
 
     Returns:
-        list of tensors: dR/dw for each of `scored`, up to a common factor.
+        list of tensors: dR/dw for each of `scored`, up to a common factor; and
+        a list of str, the layers that ran under their own `call`.
 
     Raises:
         ValueError: if a check fails; it names the layer.
@@ -44,7 +45,7 @@ def check(graph, make_weights, scored, inputs):
     run.check_flow()
     run.check_gradients()
     run.check_degree(make_weights)
-    return run.gradients_of_scored
+    return run.gradients_of_scored, list(run.opaque)
 
 
 class _Run:
@@ -80,6 +81,7 @@ class _Run:
         self.gradients_of_scored = outer[len(inputs) + 1 :]
         self.flow = float(flow)
         self.exponent = float(weights.exponent)
+        self.opaque = weights.opaque
 
     def check_values(self):
         """Every value is finite and not negative."""
@@ -175,17 +177,15 @@ class _Run:
         through = sum(float(tf.reduce_sum(x * g)) for x, g in terms)
         through += float(self.unit * self.unit_gradient)
         tolerance = _TOLERANCE[self.dtype]
-        if any(isinstance(n.layer, graph_lib.Opaque) for n in self.graph.nodes):
+        if self.opaque:
             tolerance = _TOLERANCE[tf.float32]
         euler = math.isclose(through, self.flow, rel_tol=tolerance)
         weights = make_weights()
         weights.unit *= 2
-        values = []
         outputs = executor.run(
             self.graph,
             weights,
             [2 * x for x in self.inputs],
-            lambda *recorded: values.append((recorded, weights.exponent)),
         )
         flow = float(executor.flow_of(outputs))
         ratio = (

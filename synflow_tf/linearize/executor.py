@@ -49,6 +49,8 @@ class LinearWeights:
             the power of minus this times what it is.
         repeated: dict id(variable) -> int, the kernels that one path passes
             several times (recurrent layers), and how many gates they are of.
+        opaque: dict of str, the names of the layers that ran under their own
+            `call`, to None.
     """
 
     def __init__(self, tensors, dtype, affine=False, rescale=True):
@@ -62,6 +64,7 @@ class LinearWeights:
         self.reads = 0
         self.shift = None
         self.repeated = {}
+        self.opaque = {}
 
     def __getitem__(self, variable):
         """The absolute value of a variable, of the dtype to compute in.
@@ -120,8 +123,18 @@ def flow_of(outputs):
 
     Returns:
         Tensor of shape ().
+
+    Raises:
+        ValueError: if there is none.
     """
-    return tf.add_n([tf.reduce_sum(x) for x in outputs if x.dtype.is_floating])
+    floats = [tf.reduce_sum(x) for x in outputs if x.dtype.is_floating]
+    if not floats:
+        raise ValueError(
+            "Argument `model` must have an output of a float type. Received: "
+            f"outputs of types {[x.dtype.name for x in outputs]}. Score the "
+            "model that these are computed from."
+        )
+    return tf.add_n(floats)
 
 
 def run(graph, weights, inputs, record=None):

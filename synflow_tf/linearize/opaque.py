@@ -17,6 +17,7 @@ def opaque(node_layer, weights, *args, **kwargs):
     In the dtype of its weights. Biases are 0, but for the authors' variant.
     """
     layer = node_layer.layer
+    weights.opaque[layer.name] = None
     dtype = tf.as_dtype(layer.variable_dtype)
 
     def magnitude(variable):

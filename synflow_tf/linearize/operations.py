@@ -10,13 +10,14 @@ from synflow_tf.linearize import shapes
 # Functions of single entries: the identity, as all activations are.
 ACTIVATIONS = frozenset(
     """
-    abs absolute celu clip clip_by_value elu erf exp exp2 expm1 fabs gelu
-    hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh l2_normalize
-    leaky_relu log log10 log1p log2 log_sigmoid log_softmax nan_to_num neg
-    negative normalize pow power reciprocal relu relu6 round rsqrt selu sigmoid
-    sign silu soft_shrink softmax softmax_v2 softplus softsign sparse_plus
-    sparse_sigmoid sparsemax sqrt square squareplus swish tanh tanh_shrink
-    threshold
+    abs absolute arcsinh arctan asinh atan cbrt ceil celu clip clip_by_value
+    cos elu erf erfc exp exp2 expm1 fabs floor gelu hard_shrink hard_sigmoid
+    hard_silu hard_swish hard_tanh l2_normalize leaky_relu log log10 log1p
+    log2 log_sigmoid log_softmax nan_to_num neg negative normalize pow power
+    reciprocal relu relu6 round rsqrt selu sigmoid sign silu sin sinh
+    soft_shrink softmax softmax_v2 softplus softsign sparse_plus
+    sparse_sigmoid sparsemax sqrt square squareplus swish tan tanh
+    tanh_shrink threshold trunc
     """.split()
 )
 SUMS = frozenset(

@@ -32,14 +32,18 @@ def beside(graph, weights, inputs, variables):
         )
 
     executor.run(graph, weights, inputs, record)
-    return [_meeting(graph, alive, variable) for variable in variables]
+    readers = {}
+    for node in graph.nodes:
+        for variable in _variables(node):
+            readers.setdefault(id(variable), set()).add(node)
+    return [_meeting(graph, alive, readers[id(v)]) for v in variables]
 
 
-def _meeting(graph, alive, variable):
+def _meeting(graph, alive, readers):
     producers = {slot: node for node in graph.nodes for slot in node.outputs}
     dead = set()
     for node in graph.nodes:
-        reads = _reads(node, variable)
+        reads = node in readers
         if not reads and not dead.intersection(node.inputs):
             continue
         if not alive.intersection(node.outputs):
@@ -64,10 +68,11 @@ def _name(node, producers):
     return "the input" if node is None else node.layer.name
 
 
-def _reads(node, variable):
+def _variables(node):
+    """The variables that a node reads."""
     layer = node.layer
     if isinstance(layer, graph_lib.Read):
-        return layer.variable is variable
+        return [layer.variable]
     if isinstance(layer, (graph_lib.Opaque, joins.Join)):
         layer = layer.layer
-    return any(v is variable for v in getattr(layer, "weights", ()))
+    return getattr(layer, "weights", ())

@@ -101,9 +101,11 @@ def _scan(cell, weights, steps, states):
             lambda x, xs: tf.concat([x[None], xs], axis=0), first, rest
         )
 
+    args = [steps, *tf.nest.flatten(states)]
     if tf.executing_eagerly() and len(steps) > _EAGER_STEPS:
-        scan = tf.function(scan, autograph=False)
-    outputs, states, exponents = scan(steps, *tf.nest.flatten(states))
+        # A concrete function, because TensorFlow warns of many traced ones.
+        scan = tf.function(scan, autograph=False).get_concrete_function(*args)
+    outputs, states, exponents = scan(*args)
     weights.rescale = rescale
     behind = executor.power_of_two(exponents - exponents[-1], weights.dtype)
     behind = tf.reshape(behind, [-1] + [1] * (outputs.shape.rank - 1))

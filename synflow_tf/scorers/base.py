@@ -68,8 +68,9 @@ class Scorer(abc.ABC):
             inputs: see `score`.
 
         Returns:
-            None, or the scores up to a common factor, a list of tensors: then
-            a weight tensor whose scores are all 0 is an error.
+            None, or a pair: the scores up to a common factor, a list of
+            tensors, of which one that is all 0 is an error; and a list of str,
+            the layers that could not be looked into.
 
         Raises:
             ValueError: if they will not; it names the layer.

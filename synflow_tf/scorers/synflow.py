@@ -76,14 +76,14 @@ class SynFlow(base.Scorer):
         """Checks the linearized model; see `Scorer.inspect`."""
         if self.variant == "authors":
             return None
-        gradients = linearize.check(
+        gradients, opaque = linearize.check(
             self._graph(graph),
             lambda: self._linear(variables, weights),
             weights,
             inputs,
         )
         # One by one, so that both are not in memory at once.
-        return [w * gradients.pop(0) for w in weights]
+        return [w * gradients.pop(0) for w in weights], opaque
 
     def _graph(self, graph):
         """The nodes to run."""
