@@ -7,6 +7,7 @@ room that knows how Keras stores a model.
 """
 
 import dataclasses
+import functools
 import typing
 
 import tensorflow as tf
@@ -37,7 +38,7 @@ class Node:
     outputs: list
     within: str = ""
 
-    @property
+    @functools.cached_property
     def inputs(self):
         """List of `Slot`, those among the arguments, flat."""
         flat = tf.nest.flatten((self.args, self.kwargs))

@@ -260,6 +260,47 @@ def test_an_opaque_layer_runs_as_it_is_and_is_named(tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
+def test_a_layer_that_stays_opaque_within_another_is_named():
+    class Shaped(_Raw):
+        def compute_output_shape(self, shape):
+            return (*shape[:-1], 3)
+
+    steps = keras.layers.TimeDistributed(Shaped(name="raw"), name="steps")
+    model = _chain("keras", steps, shape=(5, 4))
+    linear.randomize(model)
+    w = linear.magnitudes(model)["steps/layer/kernel"]
+    masks = synflow_tf.compute_masks(model, 0.5, rounds=2, progress=False)
+    assert [tuple(f)[:2] for f in masks.findings] == [("opaque", "raw")]
+    scores = synflow_tf.score(model)
+    # Five steps of ones.
+    np.testing.assert_allclose(*scores.values(), 5 * w, rtol=1e-6)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_kernel_whose_output_dies_says_that_others_carry_the_flow(line):
+    x = LINES[line].Input((4,))
+    small, large = _dense(line, 2, "small"), _dense(line, 2, "large")
+    model = LINES[line].Model(x, [small(x), large(x)])
+    small.kernel.assign(np.full((4, 2), 0.01))
+    large.kernel.assign(np.full((4, 2), 1.0))
+    with pytest.warns(UserWarning, match="1 of 2 kernels.*other outputs"):
+        masks = synflow_tf.compute_masks(model, 0.5, rounds=1, progress=False)
+    assert [tuple(f)[:2] for f in masks.findings] == [("empty", "small/kernel")]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_model_of_integers_is_an_error(line):
+    x = LINES[line].Input((4,))
+    y = _dense(line, 3, "a")(x)
+    if line == "keras":
+        y = keras.ops.argmax(y, axis=-1)
+    else:
+        y = tf.argmax(y, axis=-1)
+    model = LINES[line].Model(x, y)
+    with pytest.raises(ValueError, match="`model` must have an output of a fl"):
+        synflow_tf.score(model)
+
+
 def test_an_opaque_layer_leaves_its_losses_alone():
     class Losing(_Raw):
         def call(self, x):

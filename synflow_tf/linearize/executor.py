@@ -157,11 +157,15 @@ def run(graph, weights, inputs, record=None):
     tensors = dict(zip(graph.inputs, inputs, strict=True))
     tensors[graph.unit] = outer_unit = weights.unit
 
-    def fill_in(structure):
-        return tf.nest.map_structure(
-            lambda x: tensors[x] if isinstance(x, graph_lib.Slot) else x,
-            structure,
-        )
+    # In Python, because `tf.nest` takes longer than a small layer.
+    def fill_in(x):
+        if isinstance(x, graph_lib.Slot):
+            return tensors[x]
+        if type(x) in (list, tuple):
+            return type(x)(map(fill_in, x))
+        if isinstance(x, dict):
+            return {key: fill_in(value) for key, value in x.items()}
+        return x
 
     for node, dead in zip(graph.nodes, graph.dead, strict=True):
         rule = registry.rule_of(node.layer)
