@@ -25,7 +25,7 @@ _CONTEXT = ("training", "mask")
 _RANGE = 12
 # after so many kernels: the range of the dtype is much wider, and looking at
 # every value takes time.
-_KERNELS = {tf.float64: 8, tf.float32: 4}
+_KERNELS = {tf.float64: 16, tf.float32: 4}
 
 
 class LinearWeights:
