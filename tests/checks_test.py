@@ -289,6 +289,30 @@ def test_a_kernel_whose_output_dies_says_that_others_carry_the_flow(line):
 
 
 @pytest.mark.parametrize("line", LINES)
+def test_an_empty_kernel_names_the_path_that_carries_the_flow(line):
+    layers = LINES[line].layers
+    x = LINES[line].Input((4,))
+    first, second = _dense(line, 3, "first"), _dense(line, 3, "second")
+    shortcut = _dense(line, 3, "shortcut")
+    branch = layers.Activation("relu")(second(first(x)))
+    way = layers.LayerNormalization(name="way")(shortcut(x))
+    y = layers.Add(name="merge")([branch, way])
+    model = LINES[line].Model(x, y)
+    for layer in (first, second):
+        layer.kernel.assign(0.01 * np.ones(layer.kernel.shape))
+    shortcut.kernel.assign(np.ones((4, 3)))
+    sparsity = (12 + 9) / (12 + 9 + 12)
+    with pytest.warns(UserWarning, match="2 of 3 kernels are removed"):
+        masks = synflow_tf.compute_masks(
+            model, sparsity, rounds=1, progress=False
+        )
+    assert {f.name: f.text for f in masks.findings} == {
+        path: "empty; at 'merge' the flow comes through 'way'"
+        for path in ("first/kernel", "second/kernel")
+    }
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_a_model_of_integers_is_an_error(line):
     x = LINES[line].Input((4,))
     y = _dense(line, 3, "a")(x)
