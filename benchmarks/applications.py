@@ -115,12 +115,13 @@ def prune(model, rounds):
     import numpy as np
     import tensorflow as tf
 
+    from synflow_tf import inspection
     from synflow_tf import problem as problem_lib
     from synflow_tf import pruning
     from synflow_tf import ranking
 
     problem = problem_lib.Problem(model, None, None, None)
-    problem.settle("keep")
+    inspection.settle(problem, "keep")
     size = sum(problem.sizes)
     weights = problem.start()
     alive = tf.ones_like(weights, tf.bool)

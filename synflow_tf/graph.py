@@ -2,8 +2,8 @@
 
 Nested models are inlined, shared layers stay shared, and a layer whose `call`
 is the user's own is opened: what it does becomes nodes as well (`tracing`).
-Together with `tracing`, `signatures`, `replacing` and `variables` this is the
-room that knows how Keras stores a model.
+Together with `calls`, `tracing`, `signatures`, `replacing` and `variables` this
+is the room that knows how Keras stores a model.
 """
 
 import dataclasses
@@ -13,9 +13,10 @@ import typing
 import tensorflow as tf
 
 from synflow_tf import _lines
+from synflow_tf import calls as calls_lib
 from synflow_tf import signatures
 from synflow_tf import tracing
-from synflow_tf.tracing import Slot as Slot
+from synflow_tf.calls import Slot as Slot
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -182,7 +183,7 @@ class _Reader:
             if symbolic is None:
                 symbolic = tracing.call(layer, self._line, args, kwargs)
             return self._append(layer, args, kwargs, symbolic)
-        functional = tracing.as_functional(layer)
+        functional = calls_lib.as_functional(layer)
         if functional is not None:
             given = args[0] if args else kwargs["inputs"]
             given = _in_order_of_inputs(functional, given)
@@ -192,7 +193,7 @@ class _Reader:
         return self._open(layer, args, kwargs, symbolic)
 
     def _append(self, layer, args, kwargs, symbolic):
-        outputs = [tracing.slot_of(x) for x in symbolic]
+        outputs = [calls_lib.slot_of(x) for x in symbolic]
         self.nodes.append(
             Node(layer, tuple(args), dict(kwargs), outputs, self._within)
         )
@@ -201,7 +202,7 @@ class _Reader:
     def _inline(self, functional, inputs):
         """The nodes that a functional model has stored."""
         slots = dict(zip(map(id, functional.inputs), inputs, strict=True))
-        self._replay(tracing.stored_calls(functional), slots)
+        self._replay(calls_lib.stored_calls(functional), slots)
         return [slots[id(x)] for x in functional.outputs]
 
     def _open(self, layer, args, kwargs, symbolic):
@@ -214,7 +215,7 @@ class _Reader:
             opaque = Opaque(layer, f"{type(error).__name__}: {error}")
             return self._append(opaque, args, kwargs, symbolic)
         outside, self._within = self._within, layer.name
-        slots = dict(trace.slots)
+        slots = {id(tensor): slot for tensor, slot in trace.inputs}
         for tensor, value in trace.reads:
             read = Read(value, layer.name)
             [slots[id(tensor)]] = self._append(read, (), {}, [tensor])

@@ -2,22 +2,14 @@
 
 import itertools
 import math
-import warnings
 
 import numpy as np
 import tensorflow as tf
 
-from synflow_tf import enforcement
-from synflow_tf import findings
 from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
 from synflow_tf import scorers
 from synflow_tf import variables
-
-# More zero scores than this share in round 1 are worth a warning.
-_MANY = 0.05
-_OPAQUE = "runs as it is, with absolute weights: it has no rule, and what it "
-_OPAQUE += "does could not be followed"
 
 
 class Problem:
@@ -34,7 +26,6 @@ class Problem:
         self.weights = variables.prunable_weights(model, prunable)
         self.dtype = tf.as_dtype(self.scorer.dtype)
         self.inputs = linearize.ones(self.graph, self.dtype)
-        self.findings = []
         for weight in variables.weights(model):
             value = variables.value(weight.variable)
             if value.dtype.is_floating and not np.isfinite(value).all():
@@ -63,106 +54,6 @@ class Problem:
         with tf.device(flat.device):
             return self.scorer.inspect(
                 self.graph, self._variables(), self.split(flat), self.inputs
-            )
-
-    def settle(self, on_unscored):
-        """Inspects, and decides about weights without scores.
-
-        Args:
-            on_unscored: "error", or "keep", which leaves them out.
-
-        Raises:
-            ValueError: if a check fails, or no weight has a score.
-        """
-        inspected = self.inspect()
-        if inspected is None:
-            return
-        scores, opaque = inspected
-        self.findings += [
-            findings.Finding("opaque", name, _OPAQUE) for name in opaque
-        ]
-        zeros = {
-            weight: _zeros(weight, score)
-            for weight, score in zip(self.weights, scores, strict=True)
-        }
-        # A kernel that is masked already may well be empty.
-        unscored = [
-            w
-            for w, share in zeros.items()
-            if share == 1 and enforcement.mask_of(w.variable) is None
-        ]
-        if unscored and (on_unscored == "error" or len(unscored) == len(zeros)):
-            raise ValueError(
-                f"No flow passes through {len(unscored)} of {len(zeros)} "
-                f"prunable weights of model {self.graph.model.name!r}: "
-                f"{_listed(w.path for w in unscored)}; {_why(unscored[0])} "
-                "They would all be removed. Leave them out with `prunable=`, "
-                "or keep them as they are with `on_unscored='keep'`; if a "
-                "layer around them does more than it should, give it a rule "
-                "with `synflow_tf.register_rule`."
-            )
-        self.findings += [
-            findings.Finding("unscored", w.path, f"kept as it is: {_why(w)}")
-            for w in unscored
-        ]
-        self.findings += [
-            findings.Finding(
-                "zeros", w.path, f"{share:.1%} of its weights score 0"
-            )
-            for w, share in zeros.items()
-            if _MANY < share < 1
-        ]
-        self._warn_of_zeros()
-        self.weights = [w for w in self.weights if w not in unscored]
-
-    def report_empty(self, masks):
-        """Notes the kernels that masks empty, and warns of them.
-
-        Args:
-            masks: dict of weight path to bool array.
-        """
-        empty = [w for w in self.weights if not masks[w.path].any()]
-        if not empty:
-            return
-        weights = linearize.LinearWeights(
-            {
-                id(w.variable): tf.abs(
-                    tf.cast(variables.value(w.variable), self.dtype)
-                )
-                * tf.cast(masks[w.path], self.dtype)
-                for w in self.weights
-            },
-            self.dtype,
-        )
-        graph = linearize.lower(self.graph)
-        places = linearize.beside(
-            graph, weights, self.inputs, [w.variable for w in empty]
-        )
-        for weight, (where, through) in zip(empty, places, strict=True):
-            text = f"empty; at {where!r} the flow comes through {through!r}"
-            if not where:
-                text = "empty; other outputs of the model carry the flow"
-            elif where == through:
-                text = f"empty; the rest of {where!r} carries the flow"
-            self.findings.append(findings.Finding("empty", weight.path, text))
-        listed = [str(f) for f in self.findings if f.kind == "empty"]
-        more = f" ... ({len(listed) - 6} more)" if listed[6:] else ""
-        warnings.warn(
-            f"All weights of {len(empty)} of {len(masks)} kernels are removed;"
-            f" other paths carry the flow. {'; '.join(listed[:6])}{more}",
-            stacklevel=4,
-        )
-
-    def _warn_of_zeros(self):
-        many = [f.name for f in self.findings if f.kind == "zeros"]
-        if many:
-            warnings.warn(
-                f"More than {_MANY:.0%} of the weights score exactly 0 in "
-                f"{len(many)} kernels ({_listed(many)}) and are removed first."
-                " Usually the input is so small that they only see padding "
-                "(say a larger `input_shape`), weights elsewhere are 0, or "
-                "float32 is too narrow.",
-                stacklevel=5,
             )
 
     def _variables(self):
@@ -233,26 +124,3 @@ def traced(function, args):
     function = tf.function(function, autograph=False)
     # A concrete function, because TensorFlow warns of many traced ones.
     return function.get_concrete_function(*args)
-
-
-def _zeros(weight, score):
-    """The share of a weight's entries other than 0 that score 0."""
-    nonzero = variables.value(weight.variable) != 0
-    count = tf.math.count_nonzero(nonzero)
-    zeros = tf.math.count_nonzero(nonzero & (score == 0))
-    return float(zeros / count) if count else 1.0
-
-
-def _why(weight):
-    """Why no flow passes through a weight."""
-    if not tf.reduce_any(variables.value(weight.variable) != 0):
-        return f"all entries of {weight.path!r} are 0."
-    return (
-        f"{weight.path!r} is multiplied by 0, or its layer "
-        f"{weight.layer.name!r} is not on a way from input to output."
-    )
-
-
-def _listed(names, most=6):
-    names = [repr(name) for name in names]
-    return ", ".join(names[:most]) + (" ..." if names[most:] else "")

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from synflow_tf import _validation
+from synflow_tf import inspection
 from synflow_tf import masks as masks_lib
 from synflow_tf import problem as problem_lib
 from synflow_tf import ranking
@@ -155,7 +156,7 @@ def compute_masks(
     _validation.choice("on_unscored", on_unscored, _ON_UNSCORED)
     densities = round_densities(sparsity, compression, schedule, rounds)
     problem = problem_lib.Problem(model, scorer, prunable, input_shape)
-    problem.settle(on_unscored)
+    findings = inspection.settle(problem, on_unscored)
     groups = problem.sizes if scope == "local" else [sum(problem.sizes)]
     weights = problem.start()
     with tf.device(weights.device):
@@ -182,8 +183,8 @@ def compute_masks(
     flow = problem.checked(flow)
     named = problem.named(alive)
     if flow != -math.inf:
-        problem.report_empty(named)
-    masks = masks_lib.Masks(named, history, flow, problem.findings)
+        findings += inspection.empty_kernels(problem, named)
+    masks = masks_lib.Masks(named, history, flow, findings)
     _warn_of_collapse(masks)
     return masks
 
@@ -192,7 +193,7 @@ def one_round(problem, groups, weights, alive, more):
     """One round: score, rank, mask; all on the device, without Python.
 
     Args:
-        problem: `problem_lib.Problem`.
+        problem: `problem.Problem`.
         groups: list of int, the sizes of the parts that are ranked apart.
         weights: tensor of shape (n,), prepared weights, 0 where removed.
         alive: bool tensor of shape (n,).

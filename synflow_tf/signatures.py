@@ -9,7 +9,7 @@ import inspect
 import tensorflow as tf
 
 from synflow_tf import _lines
-from synflow_tf import tracing
+from synflow_tf import calls
 
 
 def signature(model, line, input_shape):
@@ -26,12 +26,12 @@ def signature(model, line, input_shape):
     Raises:
         ValueError: see `graph.read`.
     """
-    functional = tracing.as_functional(model)
+    functional = calls.as_functional(model)
     if functional is not None:
         names = {id(x): x.name for x in functional.inputs}
         args = (
             tf.nest.map_structure(
-                lambda x: tracing.slot_of(x, names[id(x)]), functional.input
+                lambda x: calls.slot_of(x, names[id(x)]), functional.input
             ),
         )
         kwargs = {}
@@ -50,8 +50,7 @@ def signature(model, line, input_shape):
     if not slots:
         sizes = _sizes(input_shape)
         args = [
-            tracing.Slot((None, *(None for _ in s)), _floatx(line))
-            for s in sizes
+            calls.Slot((None, *(None for _ in s)), _floatx(line)) for s in sizes
         ]
         args = tuple(args) if len(args) == several else (args,)
         kwargs = {}
@@ -87,7 +86,7 @@ def _called_on(model, line):
     spec = model.save_spec()
     if spec is not None:
         return tf.nest.map_structure(
-            lambda x: tracing.Slot(
+            lambda x: calls.Slot(
                 (None, *x.shape[1:]), x.dtype.name, x.name or ""
             ),
             spec,
@@ -103,7 +102,7 @@ def _slots(shape, dtype):
     if isinstance(shape, tf.TensorShape):
         shape = tuple(shape)
     if all(n is None or isinstance(n, int) for n in shape):
-        return tracing.Slot((None, *shape[1:]), dtype)
+        return calls.Slot((None, *shape[1:]), dtype)
     return [_slots(s, dtype) for s in shape]
 
 

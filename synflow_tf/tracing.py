@@ -9,45 +9,12 @@ import collections
 import contextlib
 import dataclasses
 import inspect
-import re
-import typing
 
 import tensorflow as tf
 
 from synflow_tf import _lines
+from synflow_tf import calls as calls_lib
 from synflow_tf import replacing
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Slot:
-    """Stands for the tensor that one node returns and others take.
-
-    Attributes:
-        shape: tuple of int or None, batch dimension first.
-        dtype: str, what the model was built with.
-        name: str, of an input of the model.
-    """
-
-    shape: tuple
-    dtype: str
-    name: str = ""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Call:
-    """One call of a layer, on symbolic tensors.
-
-    Attributes:
-        layer: the layer, or operation.
-        args: tuple.
-        kwargs: dict.
-        outputs: list of symbolic tensors, flat.
-    """
-
-    layer: typing.Any
-    args: tuple
-    kwargs: dict
-    outputs: list
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,100 +22,16 @@ class Trace:
     """What a layer does, on symbolic tensors.
 
     Attributes:
-        slots: dict of id of symbolic tensor to `Slot`, its inputs.
+        inputs: list of (symbolic tensor, `Slot`).
         reads: list of (symbolic tensor, variable or constant).
         calls: list of `Call`, in an order in which they can run.
         outputs: list of symbolic tensors, flat.
     """
 
-    slots: dict
+    inputs: list
     reads: list
     calls: list
     outputs: list
-
-
-def slot_of(tensor, name=""):
-    """The `Slot` for a symbolic tensor."""
-    dtype = tensor.dtype
-    dtype = getattr(dtype, "name", str(dtype))
-    unknown = getattr(tensor.shape, "rank", 0) is None
-    return Slot(() if unknown else tuple(tensor.shape), dtype, name)
-
-
-def operation_name(layer):
-    """The name of an operation, such as "true_divide".
-
-    Args:
-        layer: what a node calls.
-
-    Returns:
-        str, or None if `layer` is no operation: the class of a Keras 3
-        operation in lower case, the last part of the TensorFlow symbol of an
-        operation layer of tf_keras.
-    """
-    keras, tf_keras = _lines.LINES
-    if isinstance(layer, keras.Operation):
-        if isinstance(layer, keras.layers.Layer):
-            return None
-        return re.sub(
-            r"(?<=[a-z0-9])(?=[A-Z])", "_", type(layer).__name__
-        ).lower()
-    if not isinstance(layer, tf_keras.layers.Layer):
-        return None
-    if type(layer).__name__ in ("TFOpLambda", "SlicingOpLambda"):
-        symbol = layer.symbol or getattr(layer.function, "__name__", "unknown")
-        return symbol.rpartition(".")[2]
-    if type(layer).__name__ in ("ClassMethod", "InstanceMethod"):
-        return getattr(layer, "method_name", None) or layer.attr_name
-    return (
-        layer.attr_name if type(layer).__name__ == "InstanceProperty" else None
-    )
-
-
-def as_functional(layer):
-    """Returns the functional model that a layer is, or None.
-
-    Args:
-        layer: a layer of either line.
-
-    Returns:
-        The layer itself if it is a functional model, the functional model
-        inside if it is a sequential one, None if it is no model or its graph
-        is not known (also if it has a `call` of its own).
-    """
-    for cls in type(layer).__mro__:
-        if cls.__name__ in ("Functional", "Sequential"):
-            break
-    else:
-        return None
-    if type(layer).call is not cls.call:
-        return None
-    # Keras 3 keeps a functional model in a sequential one; in tf_keras the
-    # sequential model is a functional one once its input shape is known.
-    functional = getattr(layer, "_functional", layer)
-    return functional if getattr(functional, "_nodes_by_depth", None) else None
-
-
-def stored_calls(functional):
-    """The calls that a functional model consists of, in order."""
-    by_depth = functional._nodes_by_depth
-    return [
-        _call_of(node)
-        for depth in sorted(by_depth, reverse=True)
-        for node in by_depth[depth]
-        if not node.is_input
-    ]
-
-
-def _call_of(node):
-    """A Keras node as a `Call`."""
-    if hasattr(node, "operation"):  # Keras 3
-        layer = node.operation
-        args, kwargs = node.arguments.args, node.arguments.kwargs
-    else:
-        layer = node.layer
-        args, kwargs = node.call_args, node.call_kwargs
-    return Call(layer, args, kwargs, _tensors(node.outputs))
 
 
 def trace(layer, line, args, kwargs):
@@ -181,14 +64,7 @@ def trace(layer, line, args, kwargs):
     for a_call in calls:
         used.update(map(id, tf.nest.flatten((a_call.args, a_call.kwargs))))
     reads = [(x, variable) for x, variable in reads if id(x) in used]
-    # The pairs keep the tensors alive, whose ids are the keys.
-    slots = _Slots((id(x), slot) for x, slot in symbols)
-    slots.tensors = [x for x, _ in symbols]
-    return Trace(slots, reads, calls, outputs)
-
-
-class _Slots(dict):
-    """A dict with an attribute for the tensors that its keys are ids of."""
+    return Trace(symbols, reads, calls, outputs)
 
 
 def call(layer, line, args, kwargs):
@@ -209,11 +85,12 @@ def call(layer, line, args, kwargs):
     _, args, kwargs = _symbols(layer, line, args, kwargs)
     try:
         with _left_as_it_was(layer, line):
-            return _tensors(layer(*args, **kwargs))
+            return calls_lib.tensors_in(layer(*args, **kwargs))
     except Exception as error:
+        shapes = [x.shape for x in calls_lib.tensors_in((args, kwargs))]
         raise ValueError(
             "Argument `model` must be callable on inputs of shape "
-            f"{[x.shape for x in _tensors((args, kwargs))]}. Received: "
+            f"{shapes}. Received: "
             f"model={layer.name!r} (of type {type(layer).__name__}), which "
             f"failed: {error}. Give the right sizes as `input_shape=`, or "
             "build it as `Model(inputs, outputs)`."
@@ -225,7 +102,7 @@ def _symbols(layer, line, args, kwargs):
     symbols = []
 
     def stand_in(x):
-        if not isinstance(x, Slot):
+        if not isinstance(x, calls_lib.Slot):
             return x
         shape = tuple(x.shape)
         if shape and shape[0] is None:
@@ -261,12 +138,6 @@ def _input(line, shape, dtype):
     return tensor
 
 
-def _tensors(structure):
-    return [
-        x for x in tf.nest.flatten(structure) if hasattr(x, "_keras_history")
-    ]
-
-
 def _calls_before(outputs):
     """The calls that symbolic tensors come from, in order."""
     calls = {}
@@ -278,9 +149,9 @@ def _calls_before(outputs):
         if id(node) in calls or node.is_input:
             waiting.pop()
             continue
-        this = _call_of(node)
+        this = calls_lib.call_of(node)
         missing = []
-        for x in _tensors((this.args, this.kwargs)):
+        for x in calls_lib.tensors_in((this.args, this.kwargs)):
             operation, index = x._keras_history[:2]
             before = operation._inbound_nodes[index]
             if not before.is_input and id(before) not in calls:

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from synflow_tf import _lines
+from synflow_tf import calls
 from synflow_tf import graph as graph_lib
-from synflow_tf import tracing
 
 # What Keras calls the weights that connections are made of.
 _KERNELS = frozenset(
@@ -112,7 +112,7 @@ def _sublayers(layer):
     names after loading.
     """
     sequential = tuple(line.Sequential for line in _lines.LINES)
-    if tracing.as_functional(layer) or isinstance(layer, sequential):
+    if calls.as_functional(layer) or isinstance(layer, sequential):
         return [(sub.name, sub) for sub in layer.layers]
     subs = layer._flatten_layers(include_self=False, recursive=False)
     known = {id(sub): (sub.name, sub) for sub in subs}

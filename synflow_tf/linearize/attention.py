@@ -6,7 +6,7 @@ is treated like attention that a user spells out.
 
 import tensorflow as tf
 
-from synflow_tf import tracing
+from synflow_tf import calls
 from synflow_tf.linearize import joins
 
 
@@ -69,7 +69,7 @@ def _axes(node, name, flat):
         return _einsum_axes(equation.replace(" ", ""))
     if name == "inner":
         return [-1], [-1]
-    if tracing.operation_name(node.layer) is None:
+    if calls.operation_name(node.layer) is None:
         axes = node.layer.axes
         axes = (axes, axes) if isinstance(axes, int) else axes
         return [axes[0]], [axes[1]]

@@ -10,8 +10,8 @@ import math
 
 import tensorflow as tf
 
+from synflow_tf import calls
 from synflow_tf import graph as graph_lib
-from synflow_tf import tracing
 from synflow_tf import variables
 from synflow_tf.linearize import executor
 from synflow_tf.linearize import gates
@@ -289,7 +289,7 @@ def _layer(node):
 def _error(node, what, remedy=None):
     layer = _layer(node)
     kind = "Layer"
-    if tracing.operation_name(layer) is not None:
+    if calls.operation_name(layer) is not None:
         kind = "Operation"
     within = f", called by layer {node.within!r}," if node.within else ""
     reason = ""

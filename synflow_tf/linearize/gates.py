@@ -11,8 +11,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from synflow_tf import calls
 from synflow_tf import graph as graph_lib
-from synflow_tf import tracing
 from synflow_tf.linearize import joins
 from synflow_tf.linearize import operations
 
@@ -51,12 +51,12 @@ def has_kernel(node, flow):
     if isinstance(layer, joins.Join):
         function = getattr(layer.function, "func", None)
         return function is joins.project
-    return tracing.operation_name(layer) in operations.PROJECTIONS
+    return calls.operation_name(layer) in operations.PROJECTIONS
 
 
 def is_size(node):
     """Whether a node only tells how large a tensor is."""
-    return tracing.operation_name(node.layer) in operations.SIZES
+    return calls.operation_name(node.layer) in operations.SIZES
 
 
 def _gates(node):
@@ -118,7 +118,7 @@ class _Cutter:
             return
         sides = _gates(node)
         level = _level_of(node, self._levels)
-        slices = tracing.operation_name(node.layer) in operations.SLICES
+        slices = calls.operation_name(node.layer) in operations.SLICES
 
         def enter(structure, level):
             return tf.nest.map_structure(

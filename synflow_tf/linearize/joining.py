@@ -5,8 +5,8 @@ import functools
 
 import tensorflow as tf
 
+from synflow_tf import calls
 from synflow_tf import graph as graph_lib
-from synflow_tf import tracing
 from synflow_tf.linearize import attention
 from synflow_tf.linearize import gates
 from synflow_tf.linearize import joins
@@ -20,7 +20,7 @@ def name_of(layer):
 
     The operation's name; for Keras' own merging layers that of the operation.
     """
-    name = tracing.operation_name(layer) or registry.name_of(layer)
+    name = calls.operation_name(layer) or registry.name_of(layer)
     return name and name.lower()
 
 

@@ -50,31 +50,16 @@ def lower(graph):
     Returns:
         `LinearGraph`.
     """
-    return cut(joined(graph))
-
-
-def joined(graph):
-    """The linear graph with its joins, before gates are cut off.
-
-    Args:
-        graph: `graph.Graph`.
-
-    Returns:
-        `LinearGraph`.
-    """
     nodes = _needed(graph.nodes, graph.outputs)
     unit = graph_lib.Slot((), "float32")
     flow = _flow(nodes, [*graph.inputs, unit])
     producers = {slot: node for node in nodes for slot in node.outputs}
     joiner = joining.Joiner(flow, producers, unit)
     nodes = [joiner.join(node) for node in nodes]
+    nodes = _needed(nodes, graph.outputs)
+    flow = _flow(nodes, [*graph.inputs, unit])
+    nodes = gates.cut(nodes, flow, graph.outputs)
     return _finished(nodes, graph.inputs, graph.outputs, unit)
-
-
-def cut(graph):
-    """Cuts off what feeds gates only; see `gates.cut`."""
-    nodes = gates.cut(graph.nodes, graph.flow, graph.outputs)
-    return _finished(nodes, graph.inputs, graph.outputs, graph.unit)
 
 
 def _finished(nodes, inputs, outputs, unit):

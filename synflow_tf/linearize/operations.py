@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from synflow_tf import tracing
+from synflow_tf import calls
 from synflow_tf.linearize import registry
 from synflow_tf.linearize import shapes
 
@@ -70,7 +70,7 @@ _CASTS = frozenset(("cast", "convert_to_tensor", "saturate_cast"))
 @registry.operations
 def operation(layer, weights, *args, **kwargs):
     """The rule of operations: the identity for activations, else itself."""
-    name = tracing.operation_name(layer)
+    name = calls.operation_name(layer)
     args, kwargs = tf.nest.map_structure(
         lambda x: _of_dtype(weights, x), (args, kwargs)
     )

@@ -4,7 +4,7 @@ import functools
 import inspect
 
 from synflow_tf import _lines
-from synflow_tf import tracing
+from synflow_tf import calls
 
 _RULES = {}
 # Keras' own layer classes that have rules, and their names in `keras.layers`.
@@ -124,7 +124,7 @@ def _base_of(layer, table):
 
 def find(layer):
     """The rule for a layer, or None; see `rule_of`."""
-    if tracing.operation_name(layer) is not None:
+    if calls.operation_name(layer) is not None:
         return _RULES[None]
     base = _base_of(layer, _RULES)
     return None if base is None else _RULES[base]
@@ -154,7 +154,7 @@ def rule_of(layer):
 
 def how_to(layer):
     """Says how to register a rule for a layer."""
-    if tracing.operation_name(layer) is not None:
+    if calls.operation_name(layer) is not None:
         what = "Put the operation into a layer class of your own"
     elif name_of(layer) is not None:
         what = "Replace it by a layer class of your own"

@@ -1,0 +1,147 @@
+"""What is worth telling of a problem, before its rounds and after them."""
+
+import warnings
+
+import tensorflow as tf
+
+from synflow_tf import enforcement
+from synflow_tf import findings
+from synflow_tf import linearize
+from synflow_tf import variables
+
+# More zero scores than this share in round 1 are worth a warning.
+_MANY = 0.05
+_OPAQUE = "runs as it is, with absolute weights: it has no rule, and what it "
+_OPAQUE += "does could not be followed"
+
+
+def settle(problem, on_unscored):
+    """Inspects, and decides about weights without scores.
+
+    Args:
+        problem: `problem.Problem`; it loses the weights that are left out.
+        on_unscored: "error", or "keep", which leaves them out.
+
+    Returns:
+        list of `Finding`.
+
+    Raises:
+        ValueError: if a check fails, or no weight has a score.
+    """
+    inspected = problem.inspect()
+    if inspected is None:
+        return []
+    scores, opaque = inspected
+    found = [findings.Finding("opaque", name, _OPAQUE) for name in opaque]
+    zeros = {
+        weight: _zeros(weight, score)
+        for weight, score in zip(problem.weights, scores, strict=True)
+    }
+    # A kernel that is masked already may well be empty.
+    unscored = [
+        w
+        for w, share in zeros.items()
+        if share == 1 and enforcement.mask_of(w.variable) is None
+    ]
+    if unscored and (on_unscored == "error" or len(unscored) == len(zeros)):
+        raise ValueError(
+            f"No flow passes through {len(unscored)} of {len(zeros)} "
+            f"prunable weights of model {problem.graph.model.name!r}: "
+            f"{_listed(repr(w.path) for w in unscored)}; {_why(unscored[0])} "
+            "They would all be removed. Leave them out with `prunable=`, "
+            "or keep them as they are with `on_unscored='keep'`; if a "
+            "layer around them does more than it should, give it a rule "
+            "with `synflow_tf.register_rule`."
+        )
+    found += [
+        findings.Finding("unscored", w.path, f"kept as it is: {_why(w)}")
+        for w in unscored
+    ]
+    found += [
+        findings.Finding("zeros", w.path, f"{share:.1%} of its weights score 0")
+        for w, share in zeros.items()
+        if _MANY < share < 1
+    ]
+    _warn_of_zeros([f.name for f in found if f.kind == "zeros"])
+    problem.weights = [w for w in problem.weights if w not in unscored]
+    return found
+
+
+def empty_kernels(problem, masks):
+    """Finds the kernels that masks empty, and warns of them.
+
+    Args:
+        problem: `problem.Problem`.
+        masks: dict of weight path to bool array.
+
+    Returns:
+        list of `Finding`.
+    """
+    empty = [w for w in problem.weights if not masks[w.path].any()]
+    if not empty:
+        return []
+    weights = linearize.LinearWeights(
+        {
+            id(w.variable): tf.abs(
+                tf.cast(variables.value(w.variable), problem.dtype)
+            )
+            * tf.cast(masks[w.path], problem.dtype)
+            for w in problem.weights
+        },
+        problem.dtype,
+    )
+    graph = linearize.lower(problem.graph)
+    found = []
+    places = linearize.beside(
+        graph, weights, problem.inputs, [w.variable for w in empty]
+    )
+    for weight, (where, through) in zip(empty, places, strict=True):
+        text = f"empty; at {where!r} the flow comes through {through!r}"
+        if not where:
+            text = "empty; other outputs of the model carry the flow"
+        elif where == through:
+            text = f"empty; the rest of {where!r} carries the flow"
+        found.append(findings.Finding("empty", weight.path, text))
+    warnings.warn(
+        f"All weights of {len(empty)} of {len(masks)} kernels are removed;"
+        f" other paths carry the flow. {_listed(found, '; ')}",
+        stacklevel=4,
+    )
+    return found
+
+
+def _warn_of_zeros(many):
+    """Warns of kernels in which many weights score 0."""
+    if many:
+        warnings.warn(
+            f"More than {_MANY:.0%} of the weights score exactly 0 in "
+            f"{len(many)} kernels ({_listed(map(repr, many))}) and are "
+            "removed first. Usually the input is so small that they only see "
+            "padding (say a larger `input_shape`), weights elsewhere are 0, or "
+            "float32 is too narrow.",
+            stacklevel=5,
+        )
+
+
+def _zeros(weight, score):
+    """The share of a weight's entries other than 0 that score 0."""
+    nonzero = variables.value(weight.variable) != 0
+    count = tf.math.count_nonzero(nonzero)
+    zeros = tf.math.count_nonzero(nonzero & (score == 0))
+    return float(zeros / count) if count else 1.0
+
+
+def _why(weight):
+    """Why no flow passes through a weight."""
+    if not tf.reduce_any(variables.value(weight.variable) != 0):
+        return f"all entries of {weight.path!r} are 0."
+    return (
+        f"{weight.path!r} is multiplied by 0, or its layer "
+        f"{weight.layer.name!r} is not on a way from input to output."
+    )
+
+
+def _listed(items, separator=", ", most=6):
+    """The first of some items, and that there are more."""
+    items = list(map(str, items))
+    return separator.join(items[:most]) + (" ..." if items[most:] else "")
