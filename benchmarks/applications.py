@@ -115,21 +115,18 @@ def prune(model, rounds):
     import numpy as np
     import tensorflow as tf
 
-    from synflow_tf import inspection
+    from synflow_tf import iteration
     from synflow_tf import problem as problem_lib
     from synflow_tf import pruning
     from synflow_tf import ranking
 
     problem = problem_lib.Problem(model, None, None, None)
-    inspection.settle(problem, "keep")
+    iterations = iteration.Iteration(problem, "global", "keep")
     size = sum(problem.sizes)
     weights = problem.start()
     alive = tf.ones_like(weights, tf.bool)
     nothing = tf.zeros(1, tf.int64)
-    step = problem_lib.traced(
-        lambda *args: pruning.one_round(problem, [size], *args),
-        (weights, alive, nothing),
-    )
+    step = problem_lib.traced(iterations.one_round, (weights, alive, nothing))
     _, _, flow = step(weights, alive, nothing)
     log10_flow = problem.checked(flow)
     removed, seconds, empty = 0, [], []

@@ -105,7 +105,7 @@ def empty_kernels(problem, masks):
     warnings.warn(
         f"All weights of {len(empty)} of {len(masks)} kernels are removed;"
         f" other paths carry the flow. {_listed(found, '; ')}",
-        stacklevel=4,
+        stacklevel=5,
     )
     return found
 
@@ -119,7 +119,7 @@ def _warn_of_zeros(many):
             "removed first. Usually the input is so small that they only see "
             "padding (say a larger `input_shape`), weights elsewhere are 0, or "
             "float32 is too narrow.",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

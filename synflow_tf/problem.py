@@ -6,6 +6,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from synflow_tf import enforcement
 from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
 from synflow_tf import scorers
@@ -73,6 +74,16 @@ class Problem:
             pieces = [tf.cast(piece, tf.float64) for piece in pieces]
         flat = tf.concat(pieces, axis=0)
         return self.scorer.prepare(tf.cast(flat, self.dtype))
+
+    def alive(self):
+        """Bool tensor of shape (n,): False where a mask is enforced."""
+        pieces = [
+            tf.ones(weight.size, tf.bool)
+            if (mask := enforcement.mask_of(weight.variable)) is None
+            else tf.reshape(mask, [-1])
+            for weight in self.weights
+        ]
+        return tf.concat(pieces, axis=0)
 
     def split(self, flat):
         """The pieces of a vector, each of its weight's shape."""

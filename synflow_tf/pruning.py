@@ -1,26 +1,9 @@
-"""Iterative pruning: score, rank, mask, round after round.
-
-    for t in 1 ... n:  remove the lowest scores until density(t) is left
-
-Algorithm 1 of Tanaka et al. 2020, for any criterion.
-"""
-
-import math
-import sys
-import warnings
-
-import numpy as np
-import tensorflow as tf
+"""Pruning a model with one call."""
 
 from synflow_tf import _validation
-from synflow_tf import inspection
-from synflow_tf import masks as masks_lib
+from synflow_tf import iteration
 from synflow_tf import problem as problem_lib
-from synflow_tf import ranking
 from synflow_tf import schedules
-
-_SCOPES = ("global", "local")
-_ON_UNSCORED = ("error", "keep")
 
 
 def prune(
@@ -152,68 +135,10 @@ def compute_masks(
     >>> synflow_tf.compute_masks(model, sparsity=0.5, rounds=5)
     <Masks of 6 weights: 23,700 of 47,400 kept, sparsity 0.5>
     """
-    _validation.choice("scope", scope, _SCOPES)
-    _validation.choice("on_unscored", on_unscored, _ON_UNSCORED)
     densities = round_densities(sparsity, compression, schedule, rounds)
     problem = problem_lib.Problem(model, scorer, prunable, input_shape)
-    findings = inspection.settle(problem, on_unscored)
-    groups = problem.sizes if scope == "local" else [sum(problem.sizes)]
-    weights = problem.start()
-    with tf.device(weights.device):
-        alive = tf.ones_like(weights, tf.bool)
-        nothing = tf.zeros(len(groups), tf.int64)
-        step = problem_lib.traced(
-            lambda *args: one_round(problem, groups, *args),
-            (weights, alive, nothing),
-        )
-        removed = np.zeros(len(groups), np.int64)
-        history = []
-        bar = _Bar(len(densities), progress, problem.graph.line)
-        for density in densities:
-            if density is not None:
-                target = [ranking.count_removed(density, n) for n in groups]
-                more = tf.constant(target - removed, tf.int64)
-                weights, alive, flow = step(weights, alive, more)
-                removed = np.array(target)
-                flow = problem.checked(flow)
-                kept = sum(groups) - int(removed.sum())
-                history.append(masks_lib.Round(float(density), kept, flow))
-            bar.advance()
-        _, _, flow = step(weights, alive, nothing)
-    flow = problem.checked(flow)
-    named = problem.named(alive)
-    if flow != -math.inf:
-        findings += inspection.empty_kernels(problem, named)
-    masks = masks_lib.Masks(named, history, flow, findings)
-    _warn_of_collapse(masks)
-    return masks
-
-
-def one_round(problem, groups, weights, alive, more):
-    """One round: score, rank, mask; all on the device, without Python.
-
-    Args:
-        problem: `problem.Problem`.
-        groups: list of int, the sizes of the parts that are ranked apart.
-        weights: tensor of shape (n,), prepared weights, 0 where removed.
-        alive: bool tensor of shape (n,).
-        more: int64 tensor, how many to remove in each of `groups`.
-
-    Returns:
-        The new weights and alive, and log10 of the flow before the removals.
-    """
-    scores, flow = problem.scores(weights)
-    kept = [
-        ranking.lowest(part, part_alive, count)
-        for part, part_alive, count in zip(
-            tf.split(scores, groups),
-            tf.split(alive, groups),
-            tf.unstack(more, len(groups)),
-            strict=True,
-        )
-    ]
-    alive = tf.concat(kept, axis=0)
-    return weights * tf.cast(alive, weights.dtype), alive, flow
+    iterations = iteration.Iteration(problem, scope, on_unscored)
+    return iterations.run(densities, progress)
 
 
 def round_densities(sparsity=None, compression=None, schedule=None, rounds=100):
@@ -247,31 +172,3 @@ def round_densities(sparsity=None, compression=None, schedule=None, rounds=100):
         density = _validation.density(sparsity, compression)
         schedule = schedules.ExponentialSparsity(1 - density, 0, rounds, 1)
     return schedules.densities(schedule, rounds)
-
-
-def _warn_of_collapse(masks):
-    """Says so if no path is left through the masked model."""
-    if masks.log10_flow != -math.inf:
-        return
-    empty = [path for path, mask in masks.items() if not mask.any()]
-    warnings.warn(
-        "Layer collapse: at this sparsity no path is left from the model's "
-        f"inputs to its outputs ({masks!r}; without any weight: "
-        f"{', '.join(empty) or 'none'}). It cannot learn. Use more `rounds` "
-        "(the paper's 100) or a lower sparsity.",
-        stacklevel=3,
-    )
-
-
-class _Bar:
-    """A progress bar over rounds, on a terminal."""
-
-    def __init__(self, rounds, wanted, line):
-        self._bar = None
-        if wanted and sys.stdout.isatty():
-            self._bar = line.utils.Progbar(rounds, unit_name="round")
-
-    def advance(self):
-        """One round is done."""
-        if self._bar is not None:
-            self._bar.add(1)

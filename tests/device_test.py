@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import synflow_tf
+from synflow_tf import iteration
 from synflow_tf import problem as problem_lib
-from synflow_tf import pruning
 from synflow_tf import ranking
 
 GPUS = tf.config.list_physical_devices("GPU")
@@ -21,17 +21,14 @@ def _problem(dtype="float64"):
 
 
 def _traced_round(problem):
-    groups = [sum(problem.sizes)]
     weights = problem.start()
     args = (
         weights,
         tf.ones_like(weights, tf.bool),
         tf.constant([1000], tf.int64),
     )
-    step = problem_lib.traced(
-        lambda *args: pruning.one_round(problem, groups, *args), args
-    )
-    return step, args
+    rounds = iteration.Iteration(problem, "global", "error")
+    return problem_lib.traced(rounds.one_round, args), args
 
 
 def test_a_round_is_one_graph_without_python_or_transfers():
