@@ -5,6 +5,8 @@ steps in one call. The optimizers of both Keras lines apply a variable's
 constraint after every update, inside the step; the mask is one.
 """
 
+import contextlib
+
 import tensorflow as tf
 
 from synflow_tf import variables
@@ -27,37 +29,56 @@ class MaskConstraint:
         """Returns `value`, a tensor of the mask's shape, masked."""
         if self.inner is not None:
             value = self.inner(value)
-        value = tf.convert_to_tensor(value)
-        return tf.where(self.mask, value, tf.zeros((), value.dtype))
+        return select(self.mask, tf.convert_to_tensor(value))
+
+
+def select(mask, value):
+    """A tensor where its mask is True, and 0 elsewhere, even of NaN."""
+    return tf.where(mask, value, tf.zeros_like(value))
 
 
 def zero(variable, mask):
     """Sets the removed entries of a Keras variable to 0, once."""
-    value = variables.value(variable)
-    variable.assign(tf.where(mask, value, tf.zeros((), value.dtype)))
+    variable.assign(select(mask, variables.value(variable)))
 
 
 def enforce(variable, mask):
-    """Sets the removed entries to 0 and keeps them so, under any optimizer."""
+    """Sets the removed entries to 0 and keeps them so, under any optimizer.
+
+    Args:
+        variable: a Keras variable.
+        mask: bool array of its shape.
+
+    Returns:
+        bool, whether steps that have been traced before do not know of it.
+    """
     zero(variable, mask)
-    constraint = variables.get_constraint(variable)
-    if isinstance(constraint, MaskConstraint):
+    constraint = constraint_of(variable)
+    if constraint is not None:
         constraint.mask.assign(mask)
-    else:
-        constraint = MaskConstraint(mask, constraint)
-        variables.set_constraint(variable, constraint)
+        return False
+    inner = variables.get_constraint(variable)
+    strategy = variables.strategy_of(variable)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        constraint = MaskConstraint(mask, inner)
+    variables.set_constraint(variable, constraint)
+    return True
+
+
+def constraint_of(variable):
+    """The `MaskConstraint` of a variable, or None."""
+    constraint = variables.get_constraint(variable)
+    return constraint if isinstance(constraint, MaskConstraint) else None
 
 
 def mask_of(variable):
     """The mask that `enforce` holds, a bool array, or None."""
-    constraint = variables.get_constraint(variable)
-    if isinstance(constraint, MaskConstraint):
-        return constraint.mask.numpy()
-    return None
+    constraint = constraint_of(variable)
+    return None if constraint is None else constraint.mask.numpy()
 
 
 def release(variable):
     """Ends `enforce`; nothing happens where there is none."""
-    constraint = variables.get_constraint(variable)
-    if isinstance(constraint, MaskConstraint):
+    constraint = constraint_of(variable)
+    if constraint is not None:
         variables.set_constraint(variable, constraint.inner)

@@ -7,8 +7,10 @@ import zipfile
 
 import numpy as np
 
+from synflow_tf import distribution
 from synflow_tf import enforcement
 from synflow_tf import findings as findings_lib
+from synflow_tf import gradients
 from synflow_tf import variables
 
 _FORMAT = "synflow_tf masks 1"
@@ -128,46 +130,69 @@ class Masks(collections.abc.Mapping):
             enforcement.zero(variable, mask)
         return model
 
-    def enforce(self, model):
+    def enforce(self, model, optimizer=None):
         """Sets the removed weights to 0 and keeps them 0 during training.
 
         Every optimizer update is followed by the mask, inside the training
         step, by a constraint on the variable; a constraint that is there
-        already is applied first. Saved files do not contain it: enforce again
-        after loading.
+        already is applied first. The optimizers that the model is compiled
+        with, before or after, see 0 as the gradients of removed weights, so
+        that norms and moments are those of the weights that are kept. Saved
+        files contain neither: enforce again after loading.
 
         Args:
             model: see `apply`; compiled or not, trained before or not. If it
                 is trained as part of another model that has been trained
                 before, compile that one again.
+            optimizer: an optimizer that trains the model in another way: in a
+                loop of your own, or as part of another model. Enforce before
+                the first call of a step that is a `tf.function`.
 
         Returns:
             `model`.
 
         Raises:
-            ValueError: if the masks are not of this model; it is unchanged.
+            TypeError: if `optimizer` is not an optimizer; the model is
+                unchanged.
+            ValueError: if the masks are not of this model, or not those of
+                the other workers of its `MultiWorkerMirroredStrategy`; it is
+                unchanged.
         """
-        for variable, mask in self._pairs(model):
-            enforcement.enforce(variable, mask)
-        variables.forget_train_function(model)
+        pairs = self._pairs(model)
+        gradients.check_optimizer(optimizer)
+        distribution.check_same(pairs)
+        new = [enforcement.enforce(variable, mask) for variable, mask in pairs]
+        if any(new):
+            variables.forget_train_function(model)
+        gradients.follow(model)
+        if optimizer is not None:
+            gradients.attach(optimizer, model.trainable_variables)
         return model
 
-    def release(self, model):
+    def release(self, model, optimizer=None):
         """Ends `enforce`: gives the weights their own constraints back.
 
         The removed weights are 0 until training changes them.
 
         Args:
             model: see `apply`.
+            optimizer: the one given to `enforce`, or None.
 
         Returns:
             `model`.
 
         Raises:
+            TypeError: see `enforce`.
             ValueError: if the masks are not of this model; it is unchanged.
         """
-        for variable, _ in self._pairs(model):
+        pairs = self._pairs(model)
+        gradients.check_optimizer(optimizer)
+        for variable, _ in pairs:
             enforcement.release(variable)
+        if Masks.enforced(model) is None:
+            gradients.unfollow(model)
+        if optimizer is not None:
+            gradients.detach(optimizer)
         variables.forget_train_function(model)
         return model
 

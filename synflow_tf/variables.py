@@ -244,7 +244,16 @@ def set_constraint(variable, constraint):
 
 def get_constraint(variable):
     """Returns the constraint of a variable, or None."""
-    return _unwrapped(variable)[0]._constraint
+    return getattr(_unwrapped(variable)[0], "_constraint", None)
+
+
+def strategy_of(variable):
+    """Returns the `tf.distribute.Strategy` that replicates it, or None."""
+    variable = _unwrapped(variable)[0]
+    variable = getattr(variable, "_value", variable)  # of Keras 3
+    if isinstance(variable, tf.distribute.DistributedValues):
+        return variable.distribute_strategy
+    return None
 
 
 def _unwrapped(variable):

@@ -1,0 +1,61 @@
+"""Makes sure that all workers of a strategy hold a model to the same masks.
+
+Each worker computes masks of its own. They are equal as long as the weights
+are; where they are not, gradients that are summed over workers would train a
+different network on each, without a sign of it.
+"""
+
+import hashlib
+
+import numpy as np
+import tensorflow as tf
+
+from synflow_tf import variables
+
+
+def check_same(pairs):
+    """Raises unless all workers give the same masks; all must call it.
+
+    An all-gather of a checksum. Without several workers nothing happens.
+
+    Args:
+        pairs: list of pairs of a Keras variable and its mask, a bool array.
+
+    Raises:
+        ValueError: if the masks of another worker differ.
+    """
+    strategies = [variables.strategy_of(variable) for variable, _ in pairs]
+    for strategy in strategies:
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            break
+    else:
+        return
+    own = checksum(mask for _, mask in pairs)
+
+    def gather():
+        context = tf.distribute.get_replica_context()
+        return context.all_gather(tf.constant([own], tf.int64), axis=0)
+
+    # In a graph, since TensorFlow warns of `run` outside of one.
+    gathered = tf.function(lambda: strategy.run(gather), autograph=False)()
+    gathered = strategy.experimental_local_results(gathered)[0]
+    if np.any(gathered.numpy() != own):
+        raise ValueError(
+            "All workers must enforce the same masks. Received: masks with the "
+            f"checksums {sorted(set(map(hex, gathered.numpy())))}; here "
+            f"{hex(own)}. Build the model within `strategy.scope()`, load the "
+            "same weights on each worker, and give each the same arguments; or "
+            "compute the masks once, `save` them, and `load` them everywhere."
+        )
+
+
+def checksum(masks):
+    """An int below 2**63 that differs where masks do, as good as surely.
+
+    Args:
+        masks: iterable of bool arrays.
+    """
+    digest = hashlib.sha256()
+    for mask in masks:
+        digest.update(np.packbits(mask).tobytes())
+    return int.from_bytes(digest.digest()[:8], "big") >> 1

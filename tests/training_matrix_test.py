@@ -1,0 +1,180 @@
+"""Removed weights are 0 at each moment, in each way that Keras trains.
+
+Each optimizer in each mode of training, masks enforced before and after
+`compile`, in both Keras lines: whatever a callback or a checkpoint can see.
+"""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+import synflow_tf
+
+LINES = {"keras": keras, "tf_keras": tf_keras}
+OPTIMIZERS = {
+    "momentum": ("SGD", {"momentum": 0.9}),
+    "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),
+    "adam": ("Adam", {}),
+    "adamw": ("AdamW", {"weight_decay": 0.1}),
+    "lion": ("Lion", {}),
+    "rmsprop": ("RMSprop", {"momentum": 0.9}),
+    "ftrl": ("Ftrl", {}),
+}
+# What differs from the plain mode: arguments of the optimizer, arguments of
+# `compile`, and the dtype policy.
+MODES = {
+    "plain": ({}, {}, None),
+    "jit_compile": ({}, {"jit_compile": True}, None),
+    "steps_per_execution": ({}, {"steps_per_execution": 4}, None),
+    "clipnorm": ({"clipnorm": 0.1}, {}, None),
+    "global_clipnorm": ({"global_clipnorm": 0.1}, {}, None),
+    "mixed_float16": ({}, {}, "mixed_float16"),
+    "mixed_bfloat16": ({}, {}, "mixed_bfloat16"),
+    "use_ema": ({"use_ema": True, "ema_momentum": 0.9}, {}, None),
+    "gradient_accumulation": ({"gradient_accumulation_steps": 4}, {}, None),
+    "run_eagerly": ({}, {"run_eagerly": True}, None),
+}
+# What TensorFlow or Keras cannot do: the error that comes without us as well.
+IMPOSSIBLE = {
+    ("tf_keras", "gradient_accumulation"): (
+        "gradient_accumulation_steps is not a valid argument"
+    ),
+}
+
+
+def _impossible(line, optimizer, mode):
+    for key in ((line, mode), (line, optimizer, mode)):
+        if key in IMPOSSIBLE:
+            return IMPOSSIBLE[key]
+    return None
+
+
+def _model(line, policy=None):
+    """A model with an embedding, a convolution and a dense layer."""
+    module = LINES[line]
+    module.utils.set_random_seed(0)
+    before = (
+        module.mixed_precision.global_policy()
+        if line == "tf_keras"
+        else (keras.config.dtype_policy())
+    )
+    module.mixed_precision.set_global_policy(policy or "float32")
+    try:
+        inputs = module.Input((6,), dtype="int32")
+        x = module.layers.Embedding(20, 8, name="table")(inputs)
+        x = module.layers.Conv1D(8, 3, activation="relu", name="conv")(x)
+        x = module.layers.GlobalAveragePooling1D(name="pool")(x)
+        outputs = module.layers.Dense(4, dtype="float32", name="logits")(x)
+        return module.Model(inputs, outputs)
+    finally:
+        module.mixed_precision.set_global_policy(before)
+
+
+@functools.cache
+def _masks(line):
+    prunable = [LINES[line].layers.Embedding, "conv", "logits"]
+    return synflow_tf.compute_masks(
+        _model(line), sparsity=0.8, rounds=5, prunable=prunable
+    )
+
+
+def _compile(line, model, optimizer, mode):
+    module = LINES[line]
+    name, arguments = OPTIMIZERS[optimizer]
+    more, options, _ = MODES[mode]
+    model.compile(
+        getattr(module.optimizers, name)(0.01, **arguments, **more),
+        module.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **options,
+    )
+
+
+def _fit(model, callbacks=(), epochs=2):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 20, (32, 6)), rng.integers(0, 4, 32)
+    model.fit(
+        x,
+        y,
+        batch_size=4,
+        epochs=epochs,
+        validation_data=(x, y),
+        verbose=0,
+        callbacks=list(callbacks),
+    )
+
+
+def _revived(model, masks):
+    """How many removed weights are not 0."""
+    weights = {f"{x.name}/{w}": v for x, w, v in _kernels(model)}
+    return sum(
+        int(np.count_nonzero(weights[path][~masks[path]])) for path in masks
+    )
+
+
+def _kernels(model):
+    for name in ("table", "conv", "logits"):
+        layer = model.get_layer(name)
+        weight = "embeddings" if name == "table" else "kernel"
+        yield layer, weight, layer.get_weights()[0]
+
+
+def _watch(module, check):
+    """A callback that calls `check` at each of its hooks."""
+
+    class Watch(module.callbacks.Callback):
+        pass
+
+    def hook(*args, **kwargs):
+        check()
+
+    for kind in ("train", "test"):
+        for hooked in (f"{kind}_begin", f"{kind}_end"):
+            setattr(Watch, f"on_{hooked}", hook)
+        for end in ("begin", "end"):
+            setattr(Watch, f"on_{kind}_batch_{end}", hook)
+    Watch.on_epoch_begin = Watch.on_epoch_end = hook
+    return Watch()
+
+
+@pytest.mark.parametrize("compiled_first", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("line", LINES)
+def test_removed_weights_are_0_whatever_looks(
+    line, optimizer, mode, compiled_first, tmp_path
+):
+    if (message := _impossible(line, optimizer, mode)) is not None:
+        with pytest.raises(Exception, match=message):
+            model = _model(line, MODES[mode][2])
+            _compile(line, model, optimizer, mode)
+            _fit(model)
+        return
+    module, masks = LINES[line], _masks(line)
+    model = _model(line, MODES[mode][2])
+    if compiled_first:
+        _compile(line, model, optimizer, mode)
+    masks.enforce(model)
+    if not compiled_first:
+        _compile(line, model, optimizer, mode)
+    before = [value for _, _, value in _kernels(model)]
+    seen = []
+    checkpoints = module.callbacks.ModelCheckpoint(
+        str(tmp_path / "{epoch}-{batch}.weights.h5"),
+        save_weights_only=True,
+        save_freq=3,
+    )
+    watch = _watch(module, lambda: seen.append(_revived(model, masks)))
+    _fit(model, [watch, checkpoints])
+    assert len(seen) > 20 and not any(seen)
+    assert _revived(model, masks) == 0
+    for old, (_, _, new) in zip(before, _kernels(model), strict=True):
+        assert np.any(old != new)
+    files = list(tmp_path.glob("*.h5"))
+    assert len(files) >= 4
+    for file in files:
+        restored = _model(line, MODES[mode][2])
+        restored.load_weights(file)
+        assert _revived(restored, masks) == 0
