@@ -120,8 +120,8 @@ def prune(model, rounds):
     from synflow_tf import pruning
     from synflow_tf import ranking
 
-    problem = problem_lib.Problem(model, None, None, None)
-    iterations = iteration.Iteration(problem, "global", "keep")
+    iterations = iteration.Iteration(model, on_unscored="keep")
+    problem = iterations.problem
     size = sum(problem.sizes)
     weights = problem.start()
     alive = tf.ones_like(weights, tf.bool)

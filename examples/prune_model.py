@@ -34,6 +34,12 @@ _SPARSITY = flags.DEFINE_float(
 _COMPRESSION = flags.DEFINE_float(
     "compression", None, "Instead: prunable / kept weights, >= 1."
 )
+_KEEP_N_OF_M = flags.DEFINE_list(
+    "keep_n_of_m", None, "Instead: 2,4 keeps 2 of every 4 along the inputs."
+)
+_MIN_KEPT = flags.DEFINE_integer(
+    "min_kept", 0, "Weights that each kernel keeps.", lower_bound=0
+)
 _ROUNDS = flags.DEFINE_integer(
     "rounds", 100, "Rounds of iterative pruning.", lower_bound=1
 )
@@ -73,24 +79,34 @@ def prune_file(line, source, target, **arguments):
     return masks
 
 
+def _numbers(flag):
+    """The value of a flag as a tuple of int, or None."""
+    return flag.value and tuple(map(int, flag.value))
+
+
 def main(argv):
     """Prunes the model that the flags name."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)
-    if (_SPARSITY.value is None) == (_COMPRESSION.value is None):
-        raise app.UsageError("Give one of --sparsity and --compression.")
+    amounts = (_SPARSITY, _COMPRESSION, _KEEP_N_OF_M)
+    if sum(flag.value is not None for flag in amounts) != 1:
+        raise app.UsageError(
+            "Give one of --sparsity, --compression and --keep_n_of_m."
+        )
     masks = prune_file(
         _LINES[_KERAS.value],
         _MODEL.value,
         pathlib.Path(_OUTPUT.value),
         sparsity=_SPARSITY.value,
         compression=_COMPRESSION.value,
+        keep_n_of_m=_numbers(_KEEP_N_OF_M),
         rounds=_ROUNDS.value,
         scope=_SCOPE.value,
+        min_kept=_MIN_KEPT.value,
         prunable=_PRUNABLE.value,
         on_unscored=_ON_UNSCORED.value,
-        input_shape=_INPUT_SHAPE.value and tuple(map(int, _INPUT_SHAPE.value)),
+        input_shape=_numbers(_INPUT_SHAPE),
     )
     print(masks)
 

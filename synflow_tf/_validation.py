@@ -42,6 +42,21 @@ def choice(name, value, allowed):
     return value
 
 
+def exactly_one(given):
+    """Raises ValueError unless one of some arguments is not None.
+
+    Args:
+        given: dict of argument name to value.
+    """
+    if sum(value is not None for value in given.values()) != 1:
+        *names, last = (f"`{name}`" for name in given)
+        received = ", ".join(f"{k}={v!r}" for k, v in given.items())
+        raise ValueError(
+            f"Exactly one of the arguments {', '.join(names)} and {last} must "
+            f"be given. Received: {received}"
+        )
+
+
 def _number(value):
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return real and math.isfinite(value)

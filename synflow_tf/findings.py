@@ -9,7 +9,8 @@ class Finding(typing.NamedTuple):
     Attributes:
         kind: str. "opaque": a layer runs under its own `call`. "unscored": a
             weight through which no flow passes is kept as it is. "zeros": many
-            weights of a kernel score exactly 0. "empty": all weights of a
+            weights of a kernel score exactly 0. "unstructured": N of M does
+            not fit a kernel, which is kept as it is. "empty": all weights of a
             kernel are removed, and other paths carry the flow.
         name: str, the path of the weight, or the name of the layer.
         text: str, what there is to say.

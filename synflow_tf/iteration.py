@@ -17,6 +17,7 @@ from synflow_tf import inspection
 from synflow_tf import masks as masks_lib
 from synflow_tf import problem as problem_lib
 from synflow_tf import ranking
+from synflow_tf import structure
 
 _SCOPES = ("global", "local")
 _ON_UNSCORED = ("error", "keep")
@@ -26,11 +27,17 @@ class Iteration:
     """The rounds of pruning a model, traced once.
 
     Args:
-        problem: `problem.Problem`, what is pruned; checked here.
+        model: a model.
+        scorer: a `scorers.Scorer` or None; like all others, see `prune`.
+        prunable: which weights.
+        input_shape: the size of the input.
         scope: "global" or "local".
         on_unscored: "error" or "keep".
+        keep_n_of_m: a pair of int or None, see `structure.Floor`.
+        min_kept: int >= 0, likewise.
 
     Attributes:
+        problem: `problem.Problem`, what is pruned.
         groups: list of int, the sizes of the parts that are ranked apart.
 
     Raises:
@@ -38,11 +45,25 @@ class Iteration:
             cannot be scored.
     """
 
-    def __init__(self, problem, scope, on_unscored):
+    def __init__(
+        self,
+        model,
+        scorer=None,
+        prunable=None,
+        input_shape=None,
+        scope="global",
+        on_unscored="error",
+        keep_n_of_m=None,
+        min_kept=0,
+    ):
         _validation.choice("scope", scope, _SCOPES)
         _validation.choice("on_unscored", on_unscored, _ON_UNSCORED)
-        self._problem = problem
+        problem = problem_lib.Problem(model, scorer, prunable, input_shape)
+        self.problem = problem
         self._findings = inspection.settle(problem, on_unscored)
+        problem.weights, unfit = structure.select(problem.weights, keep_n_of_m)
+        self._findings += unfit
+        self._floor = structure.Floor(problem.weights, keep_n_of_m, min_kept)
         sizes = problem.sizes
         self.groups = sizes if scope == "local" else [sum(sizes)]
         self._step = None
@@ -65,7 +86,7 @@ class Iteration:
             ValueError: if more weights have been removed than asked for, or
                 the flow exceeds the dtype. Nothing has been changed.
         """
-        problem, groups = self._problem, self.groups
+        problem, groups = self.problem, self.groups
         weights, alive = problem.start(), problem.alive()
         with tf.device(weights.device):
             weights *= tf.cast(alive, weights.dtype)
@@ -78,7 +99,7 @@ class Iteration:
                 ]
             )
             targets = [self._target(density) for density in densities]
-            self._check_reachable(targets, start)
+            self._check_reachable(targets, start, alive)
             nothing = tf.zeros(len(groups), tf.int64)
             if self._step is None:
                 self._step = problem_lib.traced(
@@ -113,21 +134,32 @@ class Iteration:
         counts = [ranking.count_removed(density, n) for n in self.groups]
         return np.array(counts, np.int64)
 
-    def _check_reachable(self, targets, start):
-        """Raises if the last target is behind where the model is."""
-        if np.all(np.max(targets, axis=0) >= start):
+    def _check_reachable(self, targets, start, alive):
+        """Raises if the last target is behind where the model is, or below."""
+        asked = np.max(targets, axis=0)
+        self._check_floor(asked, alive)
+        if np.all(asked >= start):
             return
-        model = self._problem.graph.model
+        model = self.problem.graph.model
         raise ValueError(
             "Argument `sparsity` (or `compression`, `schedule`) must ask for "
             f"no fewer removed weights than model {model.name!r} is held to: "
             f"{int(start.sum()):,} of {sum(self.groups):,} are removed "
             "already. Received: a call that asks for "
-            f"{int(np.max(targets, axis=0).sum()):,} (with scope='local', for "
-            "fewer of one kernel). To begin again: "
+            f"{int(asked.sum()):,} (with scope='local', for fewer of one "
+            "kernel). To begin again: "
             "`synflow_tf.Masks.enforced(model).release(model)`; removed "
             "weights are 0 then, but free."
         )
+
+    def _check_floor(self, asked, alive):
+        """Raises if so many weights cannot go without what must be kept."""
+        floor = self._set_aside(tf.cast(alive, tf.float32), alive)
+        if floor is None:
+            return
+        parts = tf.split(floor, self.groups)
+        kept = [int(tf.math.count_nonzero(part)) for part in parts]
+        self._floor.check(np.array(self.groups) - asked, np.array(kept))
 
     def one_round(self, weights, alive, more):
         """One round: score, rank, mask; all on the device, without Python.
@@ -141,18 +173,30 @@ class Iteration:
             The new weights and alive, and log10 of the flow before the
             removals.
         """
-        scores, flow = self._problem.scores(weights)
+        scores, flow = self.problem.scores(weights)
+        floor = self._set_aside(scores, alive)
+        free = alive if floor is None else alive & ~floor
         kept = [
-            ranking.lowest(part, part_alive, count)
-            for part, part_alive, count in zip(
+            ranking.lowest(part, part_free, count)
+            for part, part_free, count in zip(
                 tf.split(scores, self.groups),
-                tf.split(alive, self.groups),
+                tf.split(free, self.groups),
                 tf.unstack(more, len(self.groups)),
                 strict=True,
             )
         ]
         alive = tf.concat(kept, axis=0)
+        if floor is not None:
+            alive |= floor
         return weights * tf.cast(alive, weights.dtype), alive, flow
+
+    def _set_aside(self, scores, alive):
+        """What the floor keeps: bool tensor of shape (n,), or None."""
+        split = self.problem.split
+        floor = self._floor.of(split(scores), split(alive))
+        if floor is None:
+            return None
+        return tf.concat([tf.reshape(x, [-1]) for x in floor], axis=0)
 
 
 def _warn_of_collapse(masks):

@@ -1,9 +1,11 @@
 """Pruning a model with one call."""
 
+import fractions
+
 from synflow_tf import _validation
 from synflow_tf import iteration
-from synflow_tf import problem as problem_lib
 from synflow_tf import schedules
+from synflow_tf import structure
 
 
 def prune(
@@ -12,9 +14,11 @@ def prune(
     *,
     compression=None,
     schedule=None,
+    keep_n_of_m=None,
     rounds=100,
     scorer=None,
     scope="global",
+    min_kept=0,
     prunable=None,
     input_shape=None,
     on_unscored="error",
@@ -28,16 +32,25 @@ def prune(
     Args:
         model: a built model of Keras 3 or tf_keras; changed in place.
         sparsity: number in [0, 1), the fraction of the prunable weights to
-            remove. Exactly one of this, `compression` and `schedule`.
+            remove. Exactly one of this, `compression`, `schedule` and
+            `keep_n_of_m`.
         compression: number >= 1, prunable weights over kept weights: 100 is
             sparsity 0.99.
         schedule: a schedule of `synflow_tf.schedules` or of tfmot; round t is
             its step t. By default exponential, from 0 to `sparsity`.
+        keep_n_of_m: a pair of int, such as (2, 4): of every 4 weights in a row
+            along the input channels (axis 0 of a Dense kernel, the last but
+            one of a convolution's, the last of a transposed one's) exactly 2
+            are kept. Kernels that it does not fit, such as depthwise ones and
+            those of 3 input channels, stay as they are: see `findings`.
         rounds: int >= 1. Default 100, as in the paper (section 6): one-shot
             pruning (1) collapses layers at high compression.
         scorer: what each weight is worth; by default `scorers.SynFlow()`.
         scope: "global", one ranking over all prunable weights, as in the
             paper, or "local", one for each weight tensor.
+        min_kept: int >= 0, how many weights of each kernel are kept in any
+            case, the highest scores. Default 0, as in the paper: beside a
+            skip connection, kernels can become empty. 1 prevents that.
         prunable: which weights. None takes the kernels of all layers, and of
             a layer with tfmot's `get_prunable_weights()` what that says. A str
             takes the weight of that path, or the kernels of the layer (or
@@ -83,9 +96,11 @@ def prune(
         sparsity,
         compression=compression,
         schedule=schedule,
+        keep_n_of_m=keep_n_of_m,
         rounds=rounds,
         scorer=scorer,
         scope=scope,
+        min_kept=min_kept,
         prunable=prunable,
         input_shape=input_shape,
         on_unscored=on_unscored,
@@ -101,9 +116,11 @@ def compute_masks(
     *,
     compression=None,
     schedule=None,
+    keep_n_of_m=None,
     rounds=100,
     scorer=None,
     scope="global",
+    min_kept=0,
     prunable=None,
     input_shape=None,
     on_unscored="error",
@@ -116,9 +133,11 @@ def compute_masks(
         sparsity: number in [0, 1).
         compression: number >= 1.
         schedule: a schedule.
+        keep_n_of_m: a pair of int.
         rounds: int >= 1.
         scorer: a `scorers.Scorer`.
         scope: "global" or "local".
+        min_kept: int >= 0.
         prunable: which weights.
         input_shape: the size of the input.
         on_unscored: "error" or "keep".
@@ -135,20 +154,37 @@ def compute_masks(
     >>> synflow_tf.compute_masks(model, sparsity=0.5, rounds=5)
     <Masks of 6 weights: 23,700 of 47,400 kept, sparsity 0.5>
     """
-    densities = round_densities(sparsity, compression, schedule, rounds)
-    problem = problem_lib.Problem(model, scorer, prunable, input_shape)
-    iterations = iteration.Iteration(problem, scope, on_unscored)
-    return iterations.run(densities, progress)
+    structure.check(keep_n_of_m, min_kept)
+    densities = round_densities(
+        sparsity, compression, schedule, rounds, keep_n_of_m
+    )
+    return iteration.Iteration(
+        model,
+        scorer=scorer,
+        scope=scope,
+        min_kept=min_kept,
+        prunable=prunable,
+        input_shape=input_shape,
+        on_unscored=on_unscored,
+        keep_n_of_m=keep_n_of_m,
+    ).run(densities, progress)
 
 
-def round_densities(sparsity=None, compression=None, schedule=None, rounds=100):
+def round_densities(
+    sparsity=None,
+    compression=None,
+    schedule=None,
+    rounds=100,
+    keep_n_of_m=None,
+):
     """Checks how much to prune, and says it for each round.
 
     Args:
         sparsity: number in [0, 1) or None.
         compression: number >= 1 or None.
-        schedule: a schedule or None; exactly one of the three is given.
+        schedule: a schedule or None.
         rounds: int >= 1.
+        keep_n_of_m: a pair of int or None; exactly one of the four is given.
 
     Returns:
         list of `rounds` numbers; see `schedules.densities`.
@@ -161,14 +197,13 @@ def round_densities(sparsity=None, compression=None, schedule=None, rounds=100):
         "sparsity": sparsity,
         "compression": compression,
         "schedule": schedule,
+        "keep_n_of_m": keep_n_of_m,
     }
-    if sum(value is not None for value in given.values()) != 1:
-        received = ", ".join(f"{k}={v!r}" for k, v in given.items())
-        raise ValueError(
-            "Exactly one of the arguments `sparsity`, `compression` and "
-            f"`schedule` must be given. Received: {received}"
-        )
+    _validation.exactly_one(given)
     if schedule is None:
+        if keep_n_of_m is not None:
+            n, m = keep_n_of_m
+            compression = fractions.Fraction(m, n)
         density = _validation.density(sparsity, compression)
         schedule = schedules.ExponentialSparsity(1 - density, 0, rounds, 1)
     return schedules.densities(schedule, rounds)

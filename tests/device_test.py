@@ -13,26 +13,25 @@ from synflow_tf import ranking
 GPUS = tf.config.list_physical_devices("GPU")
 
 
-def _problem(dtype="float64"):
+def _rounds(dtype="float64"):
     keras.utils.set_random_seed(3)
     model = synflow_tf.models.resnet20((8, 8, 3))
     scorer = synflow_tf.scorers.SynFlow(dtype=dtype)
-    return problem_lib.Problem(model, scorer, None, None)
+    return iteration.Iteration(model, scorer)
 
 
-def _traced_round(problem):
-    weights = problem.start()
+def _traced_round(rounds):
+    weights = rounds.problem.start()
     args = (
         weights,
         tf.ones_like(weights, tf.bool),
         tf.constant([1000], tf.int64),
     )
-    rounds = iteration.Iteration(problem, "global", "error")
     return problem_lib.traced(rounds.one_round, args), args
 
 
 def test_a_round_is_one_graph_without_python_or_transfers():
-    step, _ = _traced_round(_problem())
+    step, _ = _traced_round(_rounds())
     kinds = {node.op for node in step.graph.as_graph_def().node}
     for function in step.graph.as_graph_def().library.function:
         kinds |= {node.op for node in function.node_def}
@@ -42,14 +41,14 @@ def test_a_round_is_one_graph_without_python_or_transfers():
 
 
 def test_a_round_pins_no_device():
-    step, _ = _traced_round(_problem())
+    step, _ = _traced_round(_rounds())
     devices = {op.device for op in step.graph.get_operations()}
     assert devices == {""}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_scoring_compiled_by_xla_gives_the_same_scores(dtype):
-    problem = _problem(dtype)
+    problem = _rounds(dtype).problem
     weights = problem.start()
     plain, flow = tf.function(problem.scores, autograph=False)(weights)
     compiled, compiled_flow = tf.function(
@@ -87,6 +86,5 @@ def test_masks_computed_on_a_gpu_equal_those_of_the_cpu():
 @pytest.mark.skipif(not GPUS, reason="TensorFlow sees no GPU here")
 def test_a_round_runs_on_the_gpu_that_has_the_weights():
     with tf.device("GPU:0"):
-        problem = _problem()
-        step, args = _traced_round(problem)
+        step, args = _traced_round(_rounds())
         assert all("GPU" in result.device for result in step(*args)[:2])

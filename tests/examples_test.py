@@ -173,4 +173,21 @@ def test_the_pruning_script_prunes_a_saved_model(line, tmp_path):
 def test_the_pruning_script_wants_an_amount(tmp_path):
     done = _run("prune_model.py", "--model=a.keras", "--output=b.keras")
     assert done.returncode != 0
-    assert "one of --sparsity and --compression" in done.stdout + done.stderr
+    message = "one of --sparsity, --compression and --keep_n_of_m"
+    assert message in done.stdout + done.stderr
+
+
+def test_the_pruning_script_keeps_n_of_m(tmp_path):
+    synflow_tf.models.fc((8, 8, 1)).save(tmp_path / "dense.keras")
+    done = _run(
+        "prune_model.py",
+        f"--model={tmp_path / 'dense.keras'}",
+        f"--output={tmp_path / 'pruned.keras'}",
+        "--keep_n_of_m=2,4",
+        "--rounds=5",
+    )
+    assert done.returncode == 0, done.stderr
+    masks = synflow_tf.Masks.load(tmp_path / "pruned.masks.npz")
+    for mask in masks.values():
+        groups = mask.T.reshape(-1, 4)
+        assert np.all(groups.sum(axis=1) == 2)

@@ -1,0 +1,218 @@
+"""What pruning leaves of each part: N of every M weights, some of each kernel.
+
+Both are floors under a global ranking: the highest scores of each part are set
+aside, and the lowest of all others are removed.
+"""
+
+import re
+
+import numpy as np
+import tensorflow as tf
+
+from synflow_tf import _lines
+from synflow_tf import _validation
+from synflow_tf import findings
+
+
+def check(keep_n_of_m, min_kept):
+    """Raises ValueError unless both are as `prune` documents them."""
+    _validation.integer("min_kept", min_kept, 0)
+    if keep_n_of_m is None:
+        return
+    try:
+        n, m = keep_n_of_m
+        n = _validation.integer("keep_n_of_m", n, 1)
+        m = _validation.integer("keep_n_of_m", m, n + 1)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "Argument `keep_n_of_m` must be two integers 1 <= n < m, such as "
+            "(2, 4), which keeps 2 of every 4 weights along the input "
+            f"channels. Received: keep_n_of_m={keep_n_of_m!r}"
+        ) from error
+    if min_kept:
+        raise ValueError(
+            "Argument `min_kept` must be 0 where `keep_n_of_m` says what each "
+            f"kernel keeps. Received: min_kept={min_kept!r} and "
+            f"keep_n_of_m={keep_n_of_m!r}"
+        )
+
+
+class Floor:
+    """What is kept of each weight tensor whatever it scores.
+
+    Args:
+        weights: list of `variables.Weight`.
+        keep_n_of_m: a pair of int, or None.
+        min_kept: int >= 0.
+    """
+
+    def __init__(self, weights, keep_n_of_m, min_kept):
+        self._weights = weights
+        self._keep_n_of_m = keep_n_of_m
+        self._min_kept = min_kept
+
+    def of(self, scores, alive):
+        """Says which weights are set aside.
+
+        Args:
+            scores: list of tensors >= 0, one for each weight, of its shape.
+            alive: list of bool tensors of the same shapes.
+
+        Returns:
+            list of bool tensors of the same shapes, only of what is alive; or
+            None if nothing is set aside.
+        """
+        if self._keep_n_of_m is None and not self._min_kept:
+            return None
+        return [
+            self._of_one(*args)
+            for args in zip(self._weights, scores, alive, strict=True)
+        ]
+
+    def check(self, left, kept):
+        """Raises ValueError unless the floor can be kept.
+
+        Args:
+            left: int array, how many weights are to be left of each part that
+                is ranked apart.
+            kept: int array, how many the floor keeps of them.
+        """
+        if self._keep_n_of_m is not None and np.any(left != kept):
+            n, m = self._keep_n_of_m
+            raise ValueError(
+                f"Argument `keep_n_of_m` must fit the model. Received: "
+                f"keep_n_of_m={self._keep_n_of_m!r} and a model of which "
+                f"masks are enforced that leave fewer than {n} of some {m}. "
+                "Release them first: "
+                "`synflow_tf.Masks.enforced(model).release(model)`."
+            )
+        if np.any(left < kept):
+            raise ValueError(
+                "Argument `min_kept` must leave enough weights to remove. "
+                f"Received: min_kept={self._min_kept}, which keeps "
+                f"{kept.sum():,} weights, where only {left.sum():,} are to be "
+                "left (with scope='local', of one kernel). Ask for a lower "
+                "sparsity or a smaller `min_kept`."
+            )
+
+    def _of_one(self, weight, scores, alive):
+        if self._keep_n_of_m is None:
+            count = min(self._min_kept, weight.size)
+            kept = highest(
+                tf.reshape(scores, [1, -1]), tf.reshape(alive, [1, -1]), count
+            )
+            return tf.reshape(kept, weight.shape)
+        n, m = self._keep_n_of_m
+        axis = input_axis(weight)
+        last = [i for i in range(len(weight.shape)) if i != axis] + [axis]
+        back = [last.index(i) for i in range(len(last))]
+        scores, alive = (tf.transpose(x, last) for x in (scores, alive))
+        kept = highest(
+            tf.reshape(scores, [-1, m]), tf.reshape(alive, [-1, m]), n
+        )
+        return tf.transpose(tf.reshape(kept, tf.shape(scores)), back)
+
+
+def highest(scores, alive, count):
+    """Finds the highest scores of each row.
+
+    Args:
+        scores: tensor of shape (rows, n), >= 0.
+        alive: bool tensor of shape (rows, n).
+        count: int, how many of each row.
+
+    Returns:
+        bool tensor of shape (rows, n), True for the `count` highest that are
+        alive (all of them where there are fewer); of equal ones the last, as
+        the first of equal ones are removed first.
+    """
+    scores = tf.where(alive, scores, -tf.ones_like(scores))[:, ::-1]
+    _, columns = tf.math.top_k(scores, count)
+    rows = tf.range(tf.shape(scores)[0])[:, None] + tf.zeros_like(columns)
+    kept = tf.scatter_nd(
+        tf.stack([tf.reshape(rows, [-1]), tf.reshape(columns, [-1])], axis=1),
+        tf.ones(tf.size(columns), tf.int32),
+        tf.shape(scores),
+    )
+    return tf.cast(kept[:, ::-1], tf.bool) & alive
+
+
+def select(weights, keep_n_of_m):
+    """Parts the weights that N of M fits from those that it does not.
+
+    Args:
+        weights: list of `variables.Weight`.
+        keep_n_of_m: a pair of int, or None.
+
+    Returns:
+        A pair: list of the weights it fits, and list of `Finding` of the
+        others.
+
+    Raises:
+        ValueError: if it fits none.
+    """
+    if keep_n_of_m is None:
+        return weights, []
+    n, m = keep_n_of_m
+    fitting, found = [], []
+    for weight in weights:
+        axis = input_axis(weight)
+        if axis is not None and weight.shape[axis] % m == 0:
+            fitting.append(weight)
+            continue
+        why = "it has no axis of input channels"
+        if axis is not None:
+            why = f"its {weight.shape[axis]} input channels are no multiple"
+        text = f"kept as it is, not {n} of {m}: {why}"
+        found.append(findings.Finding("unstructured", weight.path, text))
+    if not fitting:
+        raise ValueError(
+            f"Argument `keep_n_of_m` must fit at least one kernel. Received: "
+            f"keep_n_of_m={keep_n_of_m!r}; {found[0]}"
+        )
+    return fitting, found
+
+
+def input_axis(weight):
+    """The axis of a kernel along which its layer sums over input channels.
+
+    Args:
+        weight: `variables.Weight`.
+
+    Returns:
+        int: 0 for the kernels (in, out) of Dense and recurrent layers, the
+        last but one for those (..., in, out) of convolutions, the last for
+        those (..., out, in) of transposed ones, the last one summed over for
+        EinsumDense. None for depthwise kernels and layers that are not known.
+    """
+    layer, rank = weight.layer, len(weight.shape)
+    if isinstance(layer, _EINSUM) and weight.name == "kernel":
+        _, kernel, result = re.split(",|->", layer.equation)
+        summed = [i for i, x in enumerate(kernel) if x not in result]
+        return summed[-1] if summed else None
+    if isinstance(layer, _DEPTHWISE) or weight.name not in _KERNELS:
+        return None
+    if isinstance(layer, _TRANSPOSED):
+        return rank - 1
+    return rank - 2 if isinstance(layer, _CHANNELS_LAST_BUT_ONE) else None
+
+
+def _classes(*names):
+    return tuple(getattr(x.layers, n) for x in _lines.LINES for n in names)
+
+
+_KERNELS = frozenset(("kernel", "pointwise_kernel", "recurrent_kernel"))
+_EINSUM = _classes("EinsumDense")
+_DEPTHWISE = _classes("DepthwiseConv1D", "DepthwiseConv2D")
+_TRANSPOSED = _classes("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+_CHANNELS_LAST_BUT_ONE = _classes(
+    "Dense",
+    "Conv1D",
+    "Conv2D",
+    "Conv3D",
+    "SeparableConv1D",
+    "SeparableConv2D",
+    "SimpleRNNCell",
+    "GRUCell",
+    "LSTMCell",
+)
