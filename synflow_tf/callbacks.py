@@ -1,8 +1,17 @@
 """Pruning as a callback of `model.fit`, in both Keras lines."""
 
+import warnings
+
+import numpy as np
+
+from synflow_tf import _validation
+from synflow_tf import iteration
 from synflow_tf import masks as masks_lib
 from synflow_tf import pruning
 from synflow_tf import ranking
+from synflow_tf import schedules
+from synflow_tf import structure
+from synflow_tf import variables
 
 
 class _Callback:
@@ -59,15 +68,27 @@ class SynFlowPruning(_Callback):
     that is exactly as sparse as asked for keeps its masks, so a run that goes
     on, or a second `fit` with the same callback, does not prune again.
 
+    With a `schedule` it is pruned bit by bit instead, while it trains: before
+    each training step at which the schedule asks for it, the weights of that
+    moment are scored, and the lowest are removed as well. Steps are counted by
+    `model.optimizer.iterations`, from 0, so that a restored run goes on where
+    it was; within a call of several steps (`steps_per_execution`) the model is
+    pruned before the call.
+
     Args:
         sparsity: number in [0, 1), the fraction of the prunable weights to
-            remove. Exactly one of this, `compression`, `schedule` and `masks`.
+            remove. Exactly one of this, `compression`, `keep_n_of_m`,
+            `schedule` and `masks`.
         masks: `Masks` to use instead of computing some.
         compression: number >= 1; see `prune`, also for all that follow.
-        schedule: a schedule over rounds.
-        rounds: int >= 1.
+        keep_n_of_m: a pair of int.
+        schedule: a schedule over training steps, of `synflow_tf.schedules` or
+            of tfmot (`PolynomialDecay(0.0, 0.9, begin_step=0, end_step=1000)`).
+        rounds: int >= 1. With a schedule, no round removes more than one of
+            as many from the dense model to the same sparsity would.
         scorer: a `scorers.Scorer`.
         scope: "global" or "local".
+        min_kept: int >= 0.
         prunable: which weights.
         input_shape: the size of the input.
         on_unscored: "error" or "keep".
@@ -77,8 +98,12 @@ class SynFlowPruning(_Callback):
         masks: `Masks`, once training has begun; before that what was given.
 
     Raises:
-        TypeError: if `masks` are not `Masks`.
+        TypeError: if `masks` are not `Masks`, or `schedule` is no schedule.
         ValueError: if an argument is out of its range.
+
+    Warns:
+        UserWarning: if a schedule has asked for nothing in a call of `fit`,
+            though nothing was pruned.
 
     >>> callback = synflow_tf.SynFlowPruning(sparsity=0.9, rounds=10)
     >>> callback.masks is None
@@ -91,78 +116,167 @@ class SynFlowPruning(_Callback):
         *,
         masks=None,
         compression=None,
+        keep_n_of_m=None,
         schedule=None,
         rounds=100,
         scorer=None,
         scope="global",
+        min_kept=0,
         prunable=None,
         input_shape=None,
         on_unscored="error",
         progress=True,
     ):
-        amount = {
-            "sparsity": sparsity,
-            "compression": compression,
-            "schedule": schedule,
-        }
-        if masks is None:
-            densities = pruning.round_densities(**amount, rounds=rounds)
-            self._final = [d for d in densities if d is not None][-1]
-        elif not isinstance(masks, masks_lib.Masks):
+        if masks is not None and not isinstance(masks, masks_lib.Masks):
             raise TypeError(
                 "Argument `masks` must be a `synflow_tf.Masks`. "
                 f"Received: masks={masks!r}"
             )
-        elif any(value is not None for value in amount.values()):
-            raise ValueError(
-                "Argument `masks` must be given alone: it says already what "
-                f"is removed. Received: masks={masks!r} and {amount!r}"
+        if schedule is not None and not callable(schedule):
+            raise TypeError(
+                "Argument `schedule` must be a schedule of "
+                "`synflow_tf.schedules` or of tfmot. "
+                f"Received: schedule={schedule!r}"
             )
+        amount = {
+            "sparsity": sparsity,
+            "compression": compression,
+            "keep_n_of_m": keep_n_of_m,
+        }
+        _validation.exactly_one(
+            {**amount, "schedule": schedule, "masks": masks}
+        )
+        structure.check(keep_n_of_m, min_kept)
+        if masks is None and schedule is None:
+            densities = pruning.round_densities(**amount, rounds=rounds)
+            self._final = densities[-1]
         self.masks = self._given = masks
-        self._arguments = {
-            **amount,
-            "rounds": rounds,
+        self._schedule = schedule
+        self._rounds = _validation.integer("rounds", rounds, 1)
+        self._options = {
             "scorer": scorer,
             "scope": scope,
+            "min_kept": min_kept,
             "prunable": prunable,
             "input_shape": input_shape,
             "on_unscored": on_unscored,
-            "progress": progress,
         }
-        self._pruned = False
+        self._amount = {**amount, "progress": progress}
+        self._forget()
+
+    def _forget(self):
+        """Starts afresh, so that one callback serves several calls of fit."""
+        self._begun = False
+        self._iteration = None
+        self._offset = None
+        self._next_step = None
 
     def on_train_begin(self, logs=None):
-        """Starts afresh, so that one callback serves several calls of fit."""
-        self._pruned = False
+        """Forgets the call of `fit` before."""
+        self._forget()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Prunes the model, at the first epoch of a call of `fit`."""
-        if self._pruned:
+        self._offset = None
+        if self._begun:
             return
-        self.masks = self._given or self._present() or self._computed()
-        self.masks.enforce(self.model)
-        self._pruned = True
+        if self._schedule is not None:
+            masks = self._begun_already()
+        else:
+            masks = self._given or self._pruned_already() or self._computed()
+        self._hold(masks)
+        self._begun = True
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Prunes as far as the schedule asks by the step that begins."""
+        if self._schedule is None:
+            return
+        if self._offset is None:
+            self._offset = self._steps_done() - batch
+        step = self._offset + batch
+        first = step if self._next_step is None else self._next_step
+        self._next_step = max(first, step + 1)
+        for past in range(first, step + 1):
+            prunes, density = schedules.at(self._schedule, past)
+            if prunes and self._wanted(self.masks, density) > _removed(
+                self.masks
+            ):
+                self._hold(self._computed_further(density))
 
     def on_train_end(self, logs=None):
-        """Masks weights that Keras has written since: moving averages."""
-        if self._pruned:
-            self.masks.apply(self.model)
+        """Masks weights that were written since: averages, best weights."""
+        if not self._begun:
+            return
+        self.masks.apply(self.model)
+        if self._schedule is not None and self.masks.kept == self.masks.size:
+            warnings.warn(
+                "Nothing was pruned: the schedule "
+                f"{self._schedule!r} did not ask for it in the steps up to "
+                f"{self._steps_done()} (`model.optimizer.iterations`). Check "
+                "its begin_step, end_step and frequency; compile the model "
+                "anew to count from 0.",
+                stacklevel=2,
+            )
 
-    def _present(self):
+    def _implements_train_batch_hooks(self):
+        return self._schedule is not None
+
+    def _hold(self, masks):
+        masks.enforce(self.model)
+        self.masks = masks
+
+    def _steps_done(self):
+        optimizer = self.model.optimizer
+        return int(variables.value(optimizer.iterations))
+
+    def _pruned_already(self):
         """The masks that the model has, if it is as sparse as asked for.
 
         Those that are enforced; else, in a model that was saved and restored,
         those of its zeros.
         """
-        prunable = self._arguments["prunable"]
-        masks = masks_lib.Masks.enforced(self.model)
-        if masks is None:
-            masks = masks_lib.Masks.from_model(self.model, prunable)
+        masks = self._enforced_or_zeros()
+        wanted = self._wanted(masks, self._final)
+        return masks if _removed(masks) == wanted else None
+
+    def _begun_already(self):
+        """The masks that a model has which a schedule prunes bit by bit.
+
+        All True if it was not begun. Zeros are masks where the schedule can
+        have removed as many.
+        """
+        masks = self._enforced_or_zeros()
+        _, density = schedules.at(self._schedule, self._steps_done())
+        if masks_lib.Masks.enforced(self.model) or _removed(
+            masks
+        ) <= self._wanted(masks, density):
+            return masks
+        return masks_lib.Masks({p: np.ones_like(m) for p, m in masks.items()})
+
+    def _enforced_or_zeros(self):
+        return masks_lib.Masks.enforced(
+            self.model
+        ) or masks_lib.Masks.from_model(self.model, self._options["prunable"])
+
+    def _wanted(self, masks, density):
+        """How many weights are removed at a density."""
         sizes = [mask.size for mask in masks.values()]
-        if self._arguments["scope"] == "global":
+        if self._options["scope"] == "global":
             sizes = [sum(sizes)]
-        wanted = sum(ranking.count_removed(self._final, n) for n in sizes)
-        return masks if masks.size - masks.kept == wanted else None
+        return sum(ranking.count_removed(density, n) for n in sizes)
 
     def _computed(self):
-        return pruning.compute_masks(self.model, **self._arguments)
+        return pruning.compute_masks(
+            self.model, rounds=self._rounds, **self._amount, **self._options
+        )
+
+    def _computed_further(self, density):
+        """The masks for a density, from those that the model has."""
+        if self._iteration is None:
+            self._iteration = iteration.Iteration(self.model, **self._options)
+        densities = pruning.round_densities(1 - density, rounds=self._rounds)
+        return self._iteration.run(densities)
+
+
+def _removed(masks):
+    return masks.size - masks.kept

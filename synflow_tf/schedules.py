@@ -13,6 +13,7 @@ sparsity)`, so either kind can be used where the other is.
 import abc
 import sys
 
+import numpy as np
 import tensorflow as tf
 
 from synflow_tf import _lines
@@ -173,6 +174,34 @@ class LinearSparsity(Schedule):
         return 1.0 - (1.0 - final) * progress
 
 
+def at(schedule, step):
+    """What a schedule says at a step.
+
+    Args:
+        schedule: a `Schedule`, or any callable with tfmot's contract `step ->
+            (should_prune, sparsity)`.
+        step: int >= 0.
+
+    Returns:
+        A pair: bool, whether it prunes at this step; and the density it has
+        come to, a number in (0, 1], exact where the schedule is.
+
+    Raises:
+        ValueError: if it gives a sparsity outside [0, 1).
+    """
+    if isinstance(schedule, Schedule):
+        return bool(schedule.should_prune(step)), schedule.density(step)
+    prunes, sparsity = (np.asarray(x) for x in schedule(tf.constant(step)))
+    # The shortest decimal of a float32 is what its author wrote.
+    density = 1 - _validation.decimal(sparsity)
+    if not 0 < density <= 1:
+        raise ValueError(
+            "Argument `schedule` must give sparsities in [0, 1). Received: "
+            f"schedule={schedule!r}, which gives {sparsity} at step {step}"
+        )
+    return bool(prunes), density
+
+
 def densities(schedule, rounds):
     """The density after each round of iterative pruning.
 
@@ -189,17 +218,8 @@ def densities(schedule, rounds):
         ValueError: if the schedule never prunes in these rounds, if it asks
             for a sparsity outside [0, 1), or if its sparsity falls.
     """
-    result = []
-    for step in range(1, rounds + 1):
-        if isinstance(schedule, Schedule):
-            prunes, density = schedule.should_prune(step), None
-            if prunes:
-                density = schedule.density(step)
-        else:
-            prunes, sparsity = (x.numpy() for x in schedule(tf.constant(step)))
-            # The shortest decimal of a float32 is what its author wrote.
-            density = 1 - _validation.decimal(sparsity)
-        result.append(density if prunes else None)
+    steps = [at(schedule, step) for step in range(1, rounds + 1)]
+    result = [density if prunes else None for prunes, density in steps]
     asked = [density for density in result if density is not None]
     if not asked:
         raise ValueError(
@@ -207,12 +227,10 @@ def densities(schedule, rounds):
             f"(`rounds`). Received: schedule={schedule!r}, which does not. "
             "Check its begin_step, end_step and frequency."
         )
-    if any(not 0 < density <= 1 for density in asked) or asked != sorted(
-        asked, reverse=True
-    ):
+    if asked != sorted(asked, reverse=True):
         raise ValueError(
-            "Argument `schedule` must give sparsities in [0, 1) that never "
-            f"fall. Received: schedule={schedule!r}, which gives "
+            "Argument `schedule` must give sparsities that never fall. "
+            f"Received: schedule={schedule!r}, which gives "
             f"{[float(1 - density) for density in asked]}"
         )
     return result
