@@ -40,6 +40,6 @@ setuptools.setup(
         "gpu": ["tensorflow[and-cuda]>=2.16"],
         "litert": ["ai-edge-litert"],
         "tensorboard": ["tensorboard"],
-        "test": ["hypothesis", "pytest", "ruff", *_EXAMPLES],
+        "test": ["hypothesis", "pytest", "pytest-xdist", "ruff", *_EXAMPLES],
     },
 )
