@@ -66,14 +66,16 @@ class SynFlowPruning(_Callback):
     The model is pruned when the first epoch begins, so that weights which
     another callback restores (`BackupAndRestore`) are there already. A model
     that is exactly as sparse as asked for keeps its masks, so a run that goes
-    on, or a second `fit` with the same callback, does not prune again.
+    on, or a second `fit` with the same callback, does not prune again. A less
+    sparse one is pruned further, from the masks that it is held to.
 
     With a `schedule` it is pruned bit by bit instead, while it trains: before
     each training step at which the schedule asks for it, the weights of that
     moment are scored, and the lowest are removed as well. Steps are counted by
     `model.optimizer.iterations`, from 0, so that a restored run goes on where
     it was; within a call of several steps (`steps_per_execution`) the model is
-    pruned before the call.
+    pruned before the call. List the callback after those that write old
+    weights back when training ends (`EarlyStopping`).
 
     Args:
         sparsity: number in [0, 1), the fraction of the prunable weights to
@@ -169,7 +171,7 @@ class SynFlowPruning(_Callback):
         self._begun = False
         self._iteration = None
         self._offset = None
-        self._next_step = None
+        self._next_step = 0
 
     def on_train_begin(self, logs=None):
         """Forgets the call of `fit` before."""
@@ -188,20 +190,19 @@ class SynFlowPruning(_Callback):
         self._begun = True
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Prunes as far as the schedule asks by the step that begins."""
+        """Prunes as far as the schedule asks by the steps that begin."""
         if self._schedule is None:
             return
         if self._offset is None:
             self._offset = self._steps_done() - batch
-        step = self._offset + batch
-        first = step if self._next_step is None else self._next_step
-        self._next_step = max(first, step + 1)
-        for past in range(first, step + 1):
-            prunes, density = schedules.at(self._schedule, past)
-            if prunes and self._wanted(self.masks, density) > _removed(
-                self.masks
-            ):
+        begin = self._offset + batch
+        end = begin + variables.steps_per_call(self.model)
+        for step in range(max(begin, self._next_step), end):
+            prunes, density = schedules.at(self._schedule, step)
+            wanted = self._wanted(self.masks, density)
+            if prunes and wanted > _removed(self.masks):
                 self._hold(self._computed_further(density))
+        self._next_step = end
 
     def on_train_end(self, logs=None):
         """Masks weights that were written since: averages, best weights."""
@@ -235,9 +236,18 @@ class SynFlowPruning(_Callback):
         Those that are enforced; else, in a model that was saved and restored,
         those of its zeros.
         """
-        masks = self._enforced_or_zeros()
-        wanted = self._wanted(masks, self._final)
-        return masks if _removed(masks) == wanted else None
+        masks = self._present()
+        keep_n_of_m = self._amount["keep_n_of_m"]
+        if keep_n_of_m is None:
+            wanted = self._wanted(masks, self._final)
+            return masks if _removed(masks) == wanted else None
+        weights, _ = structure.select(
+            variables.prunable_weights(self.model, self._options["prunable"]),
+            keep_n_of_m,
+        )
+        if not structure.is_n_of_m(weights, masks, keep_n_of_m):
+            return None
+        return masks_lib.Masks({w.path: masks[w.path] for w in weights})
 
     def _begun_already(self):
         """The masks that a model has which a schedule prunes bit by bit.
@@ -245,18 +255,27 @@ class SynFlowPruning(_Callback):
         All True if it was not begun. Zeros are masks where the schedule can
         have removed as many.
         """
-        masks = self._enforced_or_zeros()
+        masks = self._present()
         _, density = schedules.at(self._schedule, self._steps_done())
-        if masks_lib.Masks.enforced(self.model) or _removed(
+        held = masks_lib.Masks.enforced(self.model) or {}
+        if any(path in held for path in masks) or _removed(
             masks
         ) <= self._wanted(masks, density):
             return masks
         return masks_lib.Masks({p: np.ones_like(m) for p, m in masks.items()})
 
-    def _enforced_or_zeros(self):
-        return masks_lib.Masks.enforced(
-            self.model
-        ) or masks_lib.Masks.from_model(self.model, self._options["prunable"])
+    def _present(self):
+        """The masks that the weights to prune have: enforced, else zeros."""
+        prunable = self._options["prunable"]
+        held = masks_lib.Masks.enforced(self.model) or {}
+        if self.masks is not None and held == self.masks:
+            return held  # of a fit before, with what it left out
+        weights = variables.prunable_weights(self.model, prunable)
+        if not any(weight.path in held for weight in weights):
+            return masks_lib.Masks.from_model(self.model, prunable)
+        return masks_lib.Masks(
+            {w.path: held.get(w.path, np.ones(w.shape)) for w in weights}
+        )
 
     def _wanted(self, masks, density):
         """How many weights are removed at a density."""

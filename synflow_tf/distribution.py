@@ -13,13 +13,14 @@ import tensorflow as tf
 from synflow_tf import variables
 
 
-def check_same(pairs):
+def check_same(pairs, paths):
     """Raises unless all workers give the same masks; all must call it.
 
     An all-gather of a checksum. Without several workers nothing happens.
 
     Args:
         pairs: list of pairs of a Keras variable and its mask, a bool array.
+        paths: list of str, the paths of the variables.
 
     Raises:
         ValueError: if the masks of another worker differ.
@@ -30,7 +31,7 @@ def check_same(pairs):
             break
     else:
         return
-    own = checksum(mask for _, mask in pairs)
+    own = checksum((mask for _, mask in pairs), paths)
 
     def gather():
         context = tf.distribute.get_replica_context()
@@ -49,13 +50,15 @@ def check_same(pairs):
         )
 
 
-def checksum(masks):
+def checksum(masks, paths=()):
     """An int below 2**63 that differs where masks do, as good as surely.
 
     Args:
         masks: iterable of bool arrays.
+        paths: iterable of str, their names.
     """
     digest = hashlib.sha256()
+    digest.update(repr(list(paths)).encode())
     for mask in masks:
         digest.update(np.packbits(mask).tobytes())
     return int.from_bytes(digest.digest()[:8], "big") >> 1

@@ -18,6 +18,8 @@ import tensorflow as tf
 from synflow_tf import _lines
 from synflow_tf import enforcement
 
+_AVERAGES = "_model_variables_moving_average"
+
 
 def masked(gradients, variables):
     """Sets the gradients of removed weights to 0.
@@ -54,10 +56,15 @@ def follow(model):
 
     Args:
         model: a Keras model of either line, of which masks are enforced.
+
+    Returns:
+        bool, whether it was not followed before.
     """
+    new = "compile" not in vars(model)
     vars(model)["compile"] = types.MethodType(_compile, model)
     for optimizer in _optimizers(model):
         attach(optimizer, model.trainable_variables)
+    return new
 
 
 def unfollow(model):
@@ -80,7 +87,8 @@ def attach(optimizer, variables):
     """
     for name, method in _methods(optimizer).items():
         vars(optimizer)[name] = types.MethodType(method, optimizer)
-    _forget_removed(optimizer, variables)
+    for slot, mask in _slots(optimizer, variables, _is_gathered):
+        enforcement.zero(slot, mask)
 
 
 def check_optimizer(optimizer):
@@ -103,23 +111,49 @@ def _compile(model, *args, **kwargs):
 
 def _apply(optimizer, grads, trainable_variables=None):
     """Of Keras 3: what its `apply_gradients` calls."""
-    variables = trainable_variables
-    if variables is None:
-        variables = optimizer._trainable_variables
-    else:
-        variables = trainable_variables = list(variables)
-    return type(optimizer).apply(
-        optimizer, masked(grads, variables), trainable_variables
-    )
+    grads = list(grads)
+    if trainable_variables is not None:
+        trainable_variables = list(trainable_variables)
+    variables = trainable_variables or optimizer._trainable_variables
+    if len(grads) == len(variables):  # else Keras says what is wrong
+        grads = masked(grads, variables)
+    type(optimizer).apply(optimizer, grads, trainable_variables)
+    _mask_averages(optimizer, variables)
 
 
 def _apply_gradients(optimizer, grads_and_vars, *args, **kwargs):
     """Of tf_keras."""
-    gradients, variables = zip(*grads_and_vars, strict=True)
-    pairs = zip(masked(gradients, variables), variables, strict=True)
-    return type(optimizer).apply_gradients(
-        optimizer, list(pairs), *args, **kwargs
-    )
+    pairs = [
+        (_masked(gradient, enforcement.constraint_of(variable)), variable)
+        for gradient, variable in grads_and_vars
+    ]
+    step = type(optimizer).apply_gradients(optimizer, pairs, *args, **kwargs)
+    _mask_averages(optimizer, [variable for _, variable in pairs])
+    return step
+
+
+def _mask_averages(optimizer, variables):
+    """Masks moving averages, which are taken before constraints apply.
+
+    Most optimizers leave a weight of 0 whose gradient is 0; some do not.
+    """
+    slots = _slots(optimizer, variables, _AVERAGES.__eq__)
+
+    def update(strategy):
+        for slot, mask in slots:
+            strategy.extended.update(
+                getattr(slot, "_value", slot),  # of Keras 3
+                lambda value, mask: value.assign(
+                    enforcement.select(mask, tf.convert_to_tensor(value))
+                ),
+                args=(mask,),
+            )
+
+    context = tf.distribute.get_replica_context()
+    if not slots or context is None:
+        update(tf.distribute.get_strategy())
+    else:
+        context.merge_call(update)
 
 
 def _finalize_variable_values(optimizer, var_list):
@@ -153,30 +187,57 @@ def _methods(optimizer):
 
 
 def _optimizers(model):
+    """The optimizers in a model's attributes, also in lists and dicts."""
     keras, tf_keras = _lines.LINES
     kinds = (
         keras.optimizers.Optimizer,
         tf_keras.optimizers.Optimizer,
         tf_keras.optimizers.legacy.Optimizer,
     )
-    return [value for value in vars(model).values() if isinstance(value, kinds)]
+    held = []
+    for value in vars(model).values():
+        if isinstance(value, dict):
+            value = list(value.values())
+        held += value if isinstance(value, (list, tuple)) else [value]
+    return [value for value in held if isinstance(value, kinds)]
 
 
-def _forget_removed(optimizer, variables):
-    """Sets what a built optimizer has gathered about removed weights to 0.
+def _is_gathered(name):
+    """Whether the entries of an optimizer's list may be set to 0."""
+    # `_variables` has all of them in a row; Ftrl divides by accumulators.
+    return name not in ("_variables", "_accumulators")
+
+
+def _slots(optimizer, variables, wanted):
+    """What an optimizer keeps for variables that have masks.
 
     Both lines keep it in lists, with an entry for each trainable variable.
+
+    Args:
+        optimizer: an optimizer, built or not.
+        variables: Keras variables.
+        wanted: function of the name of such a list -> bool.
+
+    Returns:
+        list of pairs: the entry, a variable of the same shape, and the mask.
     """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    parts = getattr(optimizer, "optimizers", None)  # keras' MultiOptimizer
+    if hasattr(optimizer, "inner_optimizer"):
+        parts = [optimizer.inner_optimizer]
+    if parts is not None:
+        return [x for part in parts for x in _slots(part, variables, wanted)]
     indices = getattr(optimizer, "_trainable_variables_indices", {})
     indices = getattr(optimizer, "_index_dict", indices)
-    lists = [x for x in vars(optimizer).values() if isinstance(x, list)]
+    found = []
     for variable in variables:
         constraint = enforcement.constraint_of(variable)
         index = indices and indices.get(optimizer._var_key(variable))
         if constraint is None or not isinstance(index, int):
             continue
-        for slots in lists:
+        for name, slots in vars(optimizer).items():
+            if not isinstance(slots, list) or not wanted(name):
+                continue
             slot = slots[index] if index < len(slots) else None
             if getattr(slot, "shape", None) == variable.shape:
-                enforcement.zero(slot, constraint.mask)
+                found.append((slot, constraint.mask))
+    return found

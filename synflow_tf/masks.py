@@ -1,9 +1,7 @@
 """Which weights are kept: a validated mapping from weight path to 0 and 1."""
 
 import collections.abc
-import json
 import typing
-import zipfile
 
 import numpy as np
 
@@ -11,9 +9,8 @@ from synflow_tf import distribution
 from synflow_tf import enforcement
 from synflow_tf import findings as findings_lib
 from synflow_tf import gradients
+from synflow_tf import mask_files
 from synflow_tf import variables
-
-_FORMAT = "synflow_tf masks 1"
 
 
 class Round(typing.NamedTuple):
@@ -160,11 +157,10 @@ class Masks(collections.abc.Mapping):
         """
         pairs = self._pairs(model)
         gradients.check_optimizer(optimizer)
-        distribution.check_same(pairs)
+        distribution.check_same(pairs, list(self))
         new = [enforcement.enforce(variable, mask) for variable, mask in pairs]
-        if any(new):
+        if gradients.follow(model) or any(new):
             variables.forget_train_function(model)
-        gradients.follow(model)
         if optimizer is not None:
             gradients.attach(optimizer, model.trainable_variables)
         return model
@@ -191,8 +187,8 @@ class Masks(collections.abc.Mapping):
             enforcement.release(variable)
         if Masks.enforced(model) is None:
             gradients.unfollow(model)
-        if optimizer is not None:
-            gradients.detach(optimizer)
+            if optimizer is not None:
+                gradients.detach(optimizer)
         variables.forget_train_function(model)
         return model
 
@@ -270,17 +266,11 @@ class Masks(collections.abc.Mapping):
                 pickled objects, under exactly this name.
         """
         meta = {
-            "format": _FORMAT,
-            "shapes": {name: mask.shape for name, mask in self.items()},
             "history": self.history,
             "log10_flow": self.log10_flow,
             "findings": self.findings,
         }
-        flat = np.concatenate([mask.ravel() for mask in self.values()])
-        with open(path, "wb") as file:
-            np.savez_compressed(
-                file, meta=np.array(json.dumps(meta)), bits=np.packbits(flat)
-            )
+        mask_files.write(path, self, meta)
 
     @classmethod
     def load(cls, path):
@@ -296,33 +286,9 @@ class Masks(collections.abc.Mapping):
             ValueError: if the file is not one of masks, or is truncated.
             OSError: if it cannot be read.
         """
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                meta = json.loads(str(data["meta"]))
-                bits = np.unpackbits(data["bits"])
-            if meta["format"] != _FORMAT:
-                raise ValueError(f"format {meta['format']!r}")
-            masks = {}
-            start = 0
-            for name, shape in meta["shapes"].items():
-                size = int(np.prod(shape))
-                masks[name] = bits[start : start + size].reshape(shape)
-                start += size
-            findings = meta.get("findings", ())
-            return cls(masks, meta["history"], meta["log10_flow"], findings)
-        except (
-            EOFError,
-            KeyError,
-            TypeError,
-            ValueError,
-            zipfile.BadZipFile,
-        ) as error:
-            raise ValueError(
-                "Argument `path` must be a file that `Masks.save` wrote. "
-                f"Received: path={str(path)!r}, which is damaged or something "
-                f"else ({error}). Compute the masks again, or read them from "
-                "the zeros of the pruned model with `Masks.from_model(model)`."
-            ) from error
+        masks, meta = mask_files.read(path)
+        findings = meta.get("findings", ())
+        return cls(masks, meta["history"], meta["log10_flow"], findings)
 
     def __repr__(self):
         return (

@@ -12,6 +12,7 @@ import tensorflow as tf
 from synflow_tf import _lines
 from synflow_tf import _validation
 from synflow_tf import findings
+from synflow_tf import ranking
 
 
 def check(keep_n_of_m, min_kept):
@@ -97,44 +98,65 @@ class Floor:
 
     def _of_one(self, weight, scores, alive):
         if self._keep_n_of_m is None:
-            count = min(self._min_kept, weight.size)
-            kept = highest(
-                tf.reshape(scores, [1, -1]), tf.reshape(alive, [1, -1]), count
+            alive = tf.reshape(alive, [-1])
+            over = tf.math.count_nonzero(alive) - self._min_kept
+            kept = ranking.lowest(
+                tf.reshape(scores, [-1]), alive, tf.maximum(over, 0)
             )
             return tf.reshape(kept, weight.shape)
         n, m = self._keep_n_of_m
-        axis = input_axis(weight)
-        last = [i for i in range(len(weight.shape)) if i != axis] + [axis]
-        back = [last.index(i) for i in range(len(last))]
-        scores, alive = (tf.transpose(x, last) for x in (scores, alive))
-        kept = highest(
-            tf.reshape(scores, [-1, m]), tf.reshape(alive, [-1, m]), n
-        )
-        return tf.transpose(tf.reshape(kept, tf.shape(scores)), back)
+        rows = _rows(weight, m)
+        kept = highest(tf.reshape(scores, rows), tf.reshape(alive, rows), n)
+        return tf.reshape(kept, weight.shape)
+
+
+def _rows(weight, m):
+    """The shape of a kernel in which each m along the input are axis 1."""
+    after = weight.shape[input_axis(weight) + 1 :]
+    return -1, m, int(np.prod(after))
+
+
+def is_n_of_m(weights, masks, keep_n_of_m):
+    """Whether masks keep exactly n of every m of some weights.
+
+    Args:
+        weights: list of `variables.Weight` that N of M fits.
+        masks: mapping of weight path to bool array.
+        keep_n_of_m: a pair of int.
+    """
+    n, m = keep_n_of_m
+    return all(
+        weight.path in masks
+        and np.all(masks[weight.path].reshape(_rows(weight, m)).sum(1) == n)
+        for weight in weights
+    )
 
 
 def highest(scores, alive, count):
-    """Finds the highest scores of each row.
+    """Finds the highest scores along axis 1, which is short.
 
     Args:
-        scores: tensor of shape (rows, n), >= 0.
-        alive: bool tensor of shape (rows, n).
-        count: int, how many of each row.
+        scores: tensor of shape (rows, m, ...), >= 0.
+        alive: bool tensor of the same shape.
+        count: int, how many of each m.
 
     Returns:
-        bool tensor of shape (rows, n), True for the `count` highest that are
+        bool tensor of the same shape, True for the `count` highest that are
         alive (all of them where there are fewer); of equal ones the last, as
         the first of equal ones are removed first.
     """
-    scores = tf.where(alive, scores, -tf.ones_like(scores))[:, ::-1]
-    _, columns = tf.math.top_k(scores, count)
-    rows = tf.range(tf.shape(scores)[0])[:, None] + tf.zeros_like(columns)
-    kept = tf.scatter_nd(
-        tf.stack([tf.reshape(rows, [-1]), tf.reshape(columns, [-1])], axis=1),
-        tf.ones(tf.size(columns), tf.int32),
-        tf.shape(scores),
-    )
-    return tf.cast(kept[:, ::-1], tf.bool) & alive
+    # Each is compared with each: `top_k` of so few takes longer.
+    # By their bits, as in `ranking`, since floats below 1e-38 may count as 0.
+    integer = tf.int64 if scores.dtype == tf.float64 else tf.int32
+    keys = tf.where(alive, tf.bitcast(scores, integer), -tf.ones((), integer))
+    keys = tf.unstack(keys, axis=1)
+    ranks = [tf.zeros(tf.shape(key), tf.int32) for key in keys]
+    for i, one in enumerate(keys):
+        for j in range(i + 1, len(keys)):
+            above = tf.cast(keys[j] >= one, tf.int32)
+            ranks[i] += above
+            ranks[j] += 1 - above
+    return tf.stack([rank < count for rank in ranks], axis=1) & alive
 
 
 def select(weights, keep_n_of_m):

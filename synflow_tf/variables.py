@@ -97,7 +97,9 @@ def _walk(layer, prefix, found, chosen=None):
     for name, sub in _sublayers(layer):
         _walk(sub, f"{prefix}{name}/", found, chosen)
     for variable in layer.weights:
-        name = getattr(variable, "path", None) or variable.name
+        name = variable.name
+        if not isinstance(variable, tf.distribute.DistributedValues):
+            name = getattr(variable, "path", None) or name
         name = name.partition(":")[0].rpartition("/")[2]
         kernel = name in _KERNELS if chosen is None else id(variable) in chosen
         weight = Weight(prefix + name, layer, variable, kernel)
@@ -263,7 +265,7 @@ def _unwrapped(variable):
     distribution strategy holds one for each replica (`values`); set on the
     wrapper, a constraint is silently ignored.
     """
-    if hasattr(variable, "_variable"):
+    if "_variable" in vars(variable):
         return _unwrapped(variable._variable)
     if isinstance(variable, tf.distribute.DistributedValues):
         return [variable, *variable.values]
@@ -277,3 +279,18 @@ def forget_train_function(model):
     """
     if getattr(model, "train_function", None) is not None:
         model.make_train_function(force=True)
+
+
+def steps_per_call(model):
+    """How many training steps Keras runs between two calls of batch hooks.
+
+    Args:
+        model: a compiled model of either line.
+
+    Returns:
+        int, its `steps_per_execution`.
+    """
+    steps = getattr(model, "steps_per_execution", None)
+    if steps is None:  # tf_keras
+        steps = getattr(model, "_steps_per_execution", None)
+    return 1 if steps is None else int(value(steps))

@@ -20,7 +20,7 @@ OPTIMIZERS = {
     "adam": ("Adam", {}),
     "adamw": ("AdamW", {"weight_decay": 0.1}),
     "lion": ("Lion", {}),
-    "rmsprop": ("RMSprop", {"momentum": 0.9}),
+    "rmsprop": ("RMSprop", {}),
     "ftrl": ("Ftrl", {}),
 }
 # What differs from the plain mode: arguments of the optimizer, arguments of

@@ -1,0 +1,66 @@
+"""Files of masks: one bit for each weight, in a NumPy archive."""
+
+import json
+import zipfile
+
+import numpy as np
+
+_FORMAT = "synflow_tf masks 1"
+
+
+def write(path, masks, meta):
+    """Writes masks.
+
+    Args:
+        path: str or `os.PathLike`, the file.
+        masks: mapping of weight path to bool array.
+        meta: dict of what JSON can hold, written with them.
+    """
+    shapes = {name: mask.shape for name, mask in masks.items()}
+    meta = {"format": _FORMAT, "shapes": shapes, **meta}
+    flat = np.concatenate([mask.ravel() for mask in masks.values()])
+    with open(path, "wb") as file:
+        np.savez_compressed(
+            file, meta=np.array(json.dumps(meta)), bits=np.packbits(flat)
+        )
+
+
+def read(path):
+    """Reads what `write` wrote.
+
+    Args:
+        path: str or `os.PathLike`, the file.
+
+    Returns:
+        A pair: dict of weight path to array of 0 and 1, and the dict `meta`.
+
+    Raises:
+        ValueError: if the file is not one of masks, or is truncated.
+        OSError: if it cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            meta = json.loads(str(data["meta"]))
+            bits = np.unpackbits(data["bits"])
+        if meta["format"] != _FORMAT:
+            raise ValueError(f"format {meta['format']!r}")
+        masks = {}
+        start = 0
+        for name, shape in meta["shapes"].items():
+            size = int(np.prod(shape))
+            masks[name] = bits[start : start + size].reshape(shape)
+            start += size
+        return masks, meta
+    except (
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise ValueError(
+            "Argument `path` must be a file that `Masks.save` wrote. "
+            f"Received: path={str(path)!r}, which is damaged or something "
+            f"else ({error}). Compute the masks again, or read them from "
+            "the zeros of the pruned model with `Masks.from_model(model)`."
+        ) from error

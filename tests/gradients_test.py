@@ -1,0 +1,966 @@
+"""Optimizers never learn of the gradients of removed weights."""
+
+import copy
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+import synflow_tf
+from synflow_tf import gradients
+from synflow_tf import variables
+
+BOTH = pytest.mark.parametrize("line", [keras, tf_keras])
+METHODS = {
+    keras: {"apply", "finalize_variable_values"},
+    tf_keras: {"apply_gradients", "finalize_variable_values"},
+}
+# What makes each, and how many values it gathers about each weight.
+OPTIMIZERS = {
+    "momentum": (
+        lambda line, **more: line.optimizers.SGD(0.1, momentum=0.9, **more),
+        1,
+    ),
+    "adam": (lambda line, **more: line.optimizers.Adam(0.02, **more), 2),
+}
+ALL = pytest.mark.parametrize("name", OPTIMIZERS)
+STEPS = 20
+# Of `compile`, where nothing depends on what is traced: it takes less time.
+EAGERLY = {"run_eagerly": True}
+
+
+def _model(line):
+    line.utils.set_random_seed(0)
+    layers = line.layers
+    return line.Sequential(
+        [
+            line.Input((5, 5, 2)),
+            layers.Conv2D(4, 3, activation="relu", name="conv"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(3, name="logits"),
+        ]
+    )
+
+
+@functools.cache
+def _masks(line):
+    return synflow_tf.compute_masks(_model(line), sparsity=0.8, rounds=5)
+
+
+def _square(line):
+    """Four kernels of the same shape, and nothing else that trains."""
+    line.utils.set_random_seed(0)
+    return line.Sequential(
+        [line.Input((4,))]
+        + [
+            line.layers.Dense(4, use_bias=False, name=f"layer{i}")
+            for i in range(4)
+        ]
+    )
+
+
+def _square_masks():
+    rng = np.random.default_rng(0)
+    return synflow_tf.Masks(
+        {f"layer{i}/kernel": rng.random((4, 4)) < 0.5 for i in range(4)}
+    )
+
+
+def _square_data(n=16):
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(2, n, 4)).astype("float32")
+    return x, y
+
+
+def _batches(n=STEPS):
+    rng = np.random.default_rng(0)
+    return [
+        (
+            rng.normal(0, rng.uniform(0.5, 2), (8, 5, 5, 2)).astype("float32"),
+            rng.integers(0, 3, 8),
+        )
+        for _ in range(n)
+    ]
+
+
+def _loss(line):
+    return line.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def _gradients(line, model, x, y):
+    with tf.GradientTape() as tape:
+        value = _loss(line)(y, model(x, training=True))
+    return tape.gradient(value, model.trainable_variables)
+
+
+def _step(line, model, optimizer, x, y):
+    grads = _gradients(line, model, x, y)
+    pairs = zip(grads, model.trainable_variables, strict=True)
+    optimizer.apply_gradients(pairs)
+
+
+def _gathered(optimizer):
+    """What an optimizer has gathered, a dict of name to array."""
+    return {
+        getattr(v, "path", v.name).replace("/", "_"): v.numpy()
+        for v in optimizer.variables
+    }
+
+
+def _slots(optimizer, masks):
+    """Pairs of what an optimizer has gathered about a weight, and its mask."""
+    return [
+        (value, masks[path])
+        for path in masks
+        for name, value in _gathered(optimizer).items()
+        if path.replace("/", "_") in name
+    ]
+
+
+def _assert_knows_kept_only(optimizer, masks, slots):
+    found = _slots(optimizer, masks)
+    assert len(found) == slots * len(masks)
+    for slot, mask in found:
+        assert np.all(slot[~mask] == 0)
+        assert np.any(slot[mask] != 0)
+
+
+def _assert_learns_of_removed(optimizer, masks):
+    for slot, mask in _slots(optimizer, masks):
+        assert np.any(slot[~mask] != 0)
+
+
+def _replaced(thing):
+    """Names of the methods that are replaced on an object."""
+    names = {"compile", "apply", "apply_gradients", "finalize_variable_values"}
+    return names & set(vars(thing))
+
+
+def _revived(model, masks):
+    """How many removed weights are not 0."""
+    values = {w.path: w.variable.numpy() for w in variables.weights(model)}
+    return sum(
+        int(np.count_nonzero(values[path][~masks[path]])) for path in masks
+    )
+
+
+# Training is that of masks inside the forward pass.
+
+
+def _twin(line, masks):
+    """`_model` with the masks inside the forward pass, and no library."""
+
+    class Masked(line.layers.Layer):
+        def __init__(self, mask, **kwargs):
+            super().__init__(**kwargs)
+            self.mask = mask.astype("float32")
+
+        def build(self, shape):
+            self.kernel = self.add_weight(name="kernel", shape=self.mask.shape)
+            self.bias = self.add_weight(name="bias", shape=self.mask.shape[-1:])
+            super().build(shape)
+
+    class Conv(Masked):
+        def call(self, x):
+            x = tf.nn.conv2d(x, self.kernel * self.mask, 1, "VALID")
+            return tf.nn.relu(x + self.bias)
+
+    class Dense(Masked):
+        def call(self, x):
+            return tf.matmul(x, self.kernel * self.mask) + self.bias
+
+    twin = line.Sequential(
+        [
+            line.Input((5, 5, 2)),
+            Conv(masks["conv/kernel"], name="conv"),
+            line.layers.Flatten(name="flatten"),
+            Dense(masks["logits/kernel"], name="logits"),
+        ]
+    )
+    twin.set_weights(_model(line).get_weights())
+    return twin
+
+
+def _trajectory(model, step):
+    """The weights after each step: a list for each."""
+    result = []
+    for x, y in _batches():
+        step(x, y)
+        result.append(model.get_weights())
+    return result
+
+
+def _distance(first, second):
+    """The largest difference between two trajectories."""
+    return max(
+        np.abs(a - b).max()
+        for one, other in zip(first, second, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
+@ALL
+@BOTH
+def test_clipped_training_is_that_of_masks_in_the_forward_pass(
+    line, name, clip
+):
+    masks, limit = _masks(line), 0.02
+    make = functools.partial(OPTIMIZERS[name][0], line, **{clip: limit})
+
+    twin, optimizer, norms = _twin(line, masks), make(), []
+    optimizer.build(twin.trainable_variables)
+
+    @tf.function
+    def in_twin(x, y):
+        grads = _gradients(line, twin, x, y)
+        pairs = zip(grads, twin.trainable_variables, strict=True)
+        optimizer.apply_gradients(pairs)
+        return [tf.norm(grad) for grad in grads]
+
+    def recorded(x, y):
+        each = [norm.numpy() for norm in in_twin(x, y)]
+        norms.append(min(each) if clip == "clipnorm" else np.linalg.norm(each))
+
+    each = [masks["conv/kernel"], True, masks["logits/kernel"], True]
+    expected = [
+        [np.where(m, w, 0) for m, w in zip(each, weights, strict=True)]
+        for weights in _trajectory(twin, recorded)
+    ]
+    assert len(norms) == STEPS and min(norms) > limit
+
+    model = masks.enforce(_model(line))
+    model.compile(make(), _loss(line))
+    got = _trajectory(model, model.train_on_batch)
+    assert _distance(got, expected) < 1e-6
+
+    def in_loop(hooked):
+        optimizer, model = make(), _model(line)
+        optimizer.build(model.trainable_variables)
+        masks.enforce(model, optimizer if hooked else None)
+        step = functools.partial(_step, line, model, optimizer)
+        return _trajectory(model, tf.function(step))
+
+    assert _distance(in_loop(True), expected) < 1e-6
+    # With the constraint alone the clipped gradients are others.
+    assert _distance(in_loop(False), expected) > 1e-3
+
+
+# Which optimizers are reached.
+
+
+@pytest.mark.parametrize(
+    "order, name",
+    [("before", "adam"), ("after", "momentum"), ("again", "adam")],
+)
+@BOTH
+def test_moments_of_removed_weights_stay_0_whenever_it_is_compiled(
+    line, order, name
+):
+    masks, model = _masks(line), _model(line)
+    make, slots = OPTIMIZERS[name]
+    if order != "after":
+        first = make(line) if order == "before" else line.optimizers.RMSprop()
+        model.compile(first, _loss(line))
+    masks.enforce(model)
+    if order != "before":
+        model.compile(make(line), _loss(line))
+    for x, y in _batches(3):
+        model.train_on_batch(x, y)
+    _assert_knows_kept_only(model.optimizer, masks, slots)
+
+
+@pytest.mark.parametrize("traced, name", [(False, "momentum"), (True, "adam")])
+@BOTH
+def test_moments_of_removed_weights_stay_0_in_a_loop_of_ones_own(
+    line, traced, name
+):
+    masks, model = _masks(line), _model(line)
+    make, slots = OPTIMIZERS[name]
+    optimizer = make(line)
+    step = functools.partial(_step, line, model, optimizer)
+    if traced:
+        step = tf.function(step)
+    assert masks.enforce(model, optimizer) is model
+    for x, y in _batches(3):
+        step(tf.constant(x), tf.constant(y))
+    _assert_knows_kept_only(optimizer, masks, slots)
+
+
+def test_apply_without_variables_is_masked_as_well():
+    masks, model = _square_masks(), _square(keras)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    optimizer.build(model.trainable_variables)
+    masks.enforce(model, optimizer)
+    optimizer.apply([tf.ones((4, 4))] * 4)
+    _assert_knows_kept_only(optimizer, masks, 1)
+
+
+@BOTH
+def test_a_model_trained_as_part_of_another_has_its_optimizer_masked(line):
+    masks, part = _masks(line), _model(line)
+    inputs = line.Input((5, 5, 2))
+    outer = line.Model(inputs, line.layers.Dense(3, name="top")(part(inputs)))
+    make, slots = OPTIMIZERS["adam"]
+    outer.compile(make(line), _loss(line))
+    masks.enforce(part, optimizer=outer.optimizer)
+    for x, y in _batches(3):
+        outer.train_on_batch(x, y)
+    _assert_knows_kept_only(outer.optimizer, masks, slots)
+    assert _revived(part, masks) == 0
+
+
+@BOTH
+def test_masks_held_through_a_part_hold_in_a_model_trained_before(line):
+    masks, part = _square_masks(), _square(line)
+    inputs = line.Input((4,))
+    outer = line.Model(inputs, part(inputs))
+    outer.compile(line.optimizers.SGD(0.1, momentum=0.9), "mse")
+    x, y = _square_data()
+    outer.fit(x, y, batch_size=4, verbose=0)
+    masks.enforce(part)
+    synflow_tf.Masks.enforced(outer).enforce(outer)
+    seen = []
+    watch = line.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(
+            _revived(part, masks)
+        )
+    )
+    outer.fit(x, y, batch_size=4, verbose=0, callbacks=[watch])
+    assert seen == [0] * 4
+    _assert_knows_kept_only(outer.optimizer, masks, 1)
+
+
+def _pair(line):
+    """A model of two parts that are trained by an optimizer each."""
+
+    class Pair(line.Model):
+        def __init__(self):
+            super().__init__()
+            self.first = line.layers.Dense(4, name="first")
+            self.second = line.layers.Dense(4, name="second")
+
+        def call(self, x):
+            return self.second(self.first(x))
+
+        def compile(self, first_optimizer, second_optimizer):
+            super().compile()
+            self.first_optimizer = first_optimizer
+            self.second_optimizer = second_optimizer
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape(persistent=True) as tape:
+                loss = tf.reduce_mean(tf.square(self(x) - y))
+            for part, optimizer in (
+                (self.first, self.first_optimizer),
+                (self.second, self.second_optimizer),
+            ):
+                grads = tape.gradient(loss, part.trainable_variables)
+                pairs = zip(grads, part.trainable_variables, strict=True)
+                optimizer.apply_gradients(pairs)
+            return {"loss": loss}
+
+    line.utils.set_random_seed(0)
+    model = Pair()
+    model(tf.zeros((1, 4)))
+    return model
+
+
+@pytest.mark.parametrize("compiled_first", [True, False])
+@BOTH
+def test_each_optimizer_that_a_model_holds_is_masked(line, compiled_first):
+    model, rng = _pair(line), np.random.default_rng(0)
+    optimizers = [OPTIMIZERS[name][0](line) for name in ("momentum", "adam")]
+    masks = synflow_tf.Masks(
+        {
+            f"{part}/kernel": rng.random((4, 4)) < 0.5
+            for part in ("first", "second")
+        }
+    )
+    if compiled_first:
+        model.compile(*optimizers)
+    masks.enforce(model)
+    if not compiled_first:
+        model.compile(*optimizers)
+    model.fit(*_square_data(), batch_size=4, verbose=0)
+    for optimizer, part, slots in zip(
+        optimizers, ("first/kernel", "second/kernel"), (1, 2), strict=True
+    ):
+        _assert_knows_kept_only(optimizer, {part: masks[part]}, slots)
+
+
+def test_each_optimizer_of_a_list_that_tf_keras_compiles_with_is_masked():
+    model = _square(tf_keras)
+    optimizers = [tf_keras.optimizers.SGD(), tf_keras.optimizers.Adam()]
+    model.compile(optimizers, "mse")
+    _square_masks().enforce(model)
+    for optimizer in optimizers:
+        assert _replaced(optimizer) == METHODS[tf_keras]
+
+
+@BOTH
+def test_a_model_of_which_nothing_trains_can_still_be_fitted(line):
+    masks, model = _square_masks(), _square(line)
+    masks.enforce(model)
+    for layer in model.layers:
+        layer.trainable = False
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    model.fit(*_square_data(), verbose=0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@BOTH
+def test_what_is_no_optimizer_is_refused_and_changes_nothing(line):
+    masks, model = _masks(line), _model(line)
+    before = model.get_weights()
+    with pytest.raises(TypeError, match="Argument `optimizer` must.*'adam'"):
+        masks.enforce(model, "adam")
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    for weight in variables.weights(model):
+        assert variables.get_constraint(weight.variable) is None
+    assert _replaced(model) == set()
+    masks.enforce(model)
+    with pytest.raises(TypeError, match="Argument `optimizer` must.*'adam'"):
+        masks.release(model, "adam")
+    assert synflow_tf.Masks.enforced(model) == masks
+
+
+# What an optimizer has gathered before.
+
+
+@ALL
+@BOTH
+def test_enforcing_forgets_removed_weights_and_nothing_else(line, name):
+    make, slots = OPTIMIZERS[name]
+    masks, model = _square_masks(), _square(line)
+    model.compile(make(line, use_ema=True), "mse")
+    x, y = _square_data()
+    model.fit(x, y, batch_size=4, verbose=0)
+    before = _gathered(model.optimizer)
+    _assert_learns_of_removed(model.optimizer, masks)
+    masks.enforce(model)
+    after = _gathered(model.optimizer)
+    assert before.keys() == after.keys()
+    checked = 0
+    for key, old in before.items():
+        expected = old
+        for path, mask in masks.items():
+            if path.replace("/", "_") in key:
+                expected = np.where(mask, old, 0)
+                checked += 1
+        np.testing.assert_array_equal(after[key], expected, err_msg=key)
+    assert checked == (slots + 1) * len(masks)
+    model.fit(x, y, batch_size=4, verbose=0)
+    _assert_knows_kept_only(model.optimizer, masks, slots + 1)
+
+
+@BOTH
+def test_enforcing_forgets_within_a_loss_scale_optimizer(line):
+    masks, model = _square_masks(), _square(line)
+    optimizer = _loss_scale(line, line.optimizers.Adam(0.01))
+    model.compile(optimizer, "mse", **EAGERLY)
+    x, y = _square_data()
+    model.fit(x, y, batch_size=4, verbose=0)
+    _assert_learns_of_removed(model.optimizer, masks)
+    masks.enforce(model)
+    for slot, mask in _slots(model.optimizer, masks):
+        assert np.all(slot[~mask] == 0)
+    assert len(_slots(model.optimizer, masks)) == 8
+
+
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="an older Keras"
+)
+def test_enforcing_forgets_within_a_multi_optimizer():
+    masks, model = _square_masks(), _square(keras)
+    choice = keras.optimizers.OptimizerMap(keras.optimizers.Adam(0.01))
+    choice[".*layer0/.*"] = keras.optimizers.SGD(0.1, momentum=0.9)
+    model.compile(keras.optimizers.MultiOptimizer(choice), "mse", **EAGERLY)
+    x, y = _square_data()
+    model.fit(x, y, batch_size=4, verbose=0)
+    assert len(_slots(model.optimizer, masks)) == 7
+    _assert_learns_of_removed(model.optimizer, masks)
+    masks.enforce(model)
+    for slot, mask in _slots(model.optimizer, masks):
+        assert np.all(slot[~mask] == 0)
+
+
+# Averages.
+
+
+@BOTH
+def test_averages_written_over_the_weights_by_hand_are_masked(line):
+    masks, model = _masks(line), _model(line)
+    make, _ = OPTIMIZERS["adam"]
+    optimizer = make(line, use_ema=True)
+    masks.enforce(model, optimizer)
+    _step(line, model, optimizer, *_batches(1)[0])
+    averages = [
+        v
+        for v in optimizer.variables
+        if "average" in getattr(v, "path", v.name)
+    ]
+    for average in averages:
+        average.assign(tf.ones(average.shape))
+    optimizer.finalize_variable_values(model.trainable_variables)
+    conv, conv_bias, logits, logits_bias = model.get_weights()
+    np.testing.assert_array_equal(conv, masks["conv/kernel"])
+    np.testing.assert_array_equal(logits, masks["logits/kernel"])
+    assert np.all(conv_bias == 1) and np.all(logits_bias == 1)
+
+
+@BOTH
+def test_averages_written_over_the_weights_by_fit_are_masked(line):
+    masks, model = _masks(line), _model(line)
+    dense = model.get_weights()
+    make, _ = OPTIMIZERS["adam"]
+    model.compile(make(line, use_ema=True, ema_momentum=0.5), _loss(line))
+    masks.enforce(model)
+    # The first average is of weights that were set past the constraint.
+    model.set_weights(dense)
+    x, y = _batches(1)[0]
+    model.fit(x, y, batch_size=2, verbose=0)
+    assert _revived(model, masks) == 0
+    for old, new in zip(dense, model.get_weights(), strict=True):
+        assert np.any((old != new) & (new != 0))
+
+
+@BOTH
+def test_the_averages_of_weights_that_are_kept_are_written(line):
+    masks, model = _masks(line), _model(line)
+    optimizer = line.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    masks.enforce(model, optimizer)
+    steps = [model.get_weights()]
+    for x, y in _batches(3):
+        _step(line, model, optimizer, x, y)
+        steps.append(model.get_weights())
+    optimizer.finalize_variable_values(model.trainable_variables)
+    # Keras 3 starts with the weights after the first step.
+    average = steps.pop(0)
+    if line is keras:
+        average = steps[0]
+    for weights in steps:
+        average = [(a + w) / 2 for a, w in zip(average, weights, strict=True)]
+    for expected, got in zip(average, model.get_weights(), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
+
+
+# Muon updates weights whose gradients are 0; Ftrl divides by what it gathers.
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Ftrl", "Muon"])
+def test_averages_swapped_in_for_evaluation_are_masked(name):
+    optimizer = getattr(keras.optimizers, name, None)
+    if optimizer is None:
+        pytest.skip("an older Keras")
+    masks, model = _square_masks(), _square(keras)
+    model.compile(optimizer(0.05, use_ema=True), "mse", **EAGERLY)
+    x, y = _square_data()
+    model.fit(x, y, batch_size=4, verbose=0)
+    masks.enforce(model)
+    seen = []
+    watch = keras.callbacks.LambdaCallback()
+    watch.on_test_batch_begin = lambda batch, logs=None: seen.append(
+        (_revived(model, masks), model.get_weights()[0])
+    )
+    history = model.fit(
+        x,
+        y,
+        batch_size=4,
+        epochs=2,
+        verbose=0,
+        validation_data=(x, y),
+        validation_batch_size=16,
+        callbacks=[keras.callbacks.SwapEMAWeights(), watch],
+    )
+    assert [revived for revived, _ in seen] == [0, 0]
+    assert np.all(np.isfinite(history.history["val_loss"]))
+    assert np.any(seen[0][1] != seen[1][1])
+
+
+# Loss scaling.
+
+
+def _loss_scale(line, inner):
+    if line is keras:
+        return keras.optimizers.LossScaleOptimizer(inner, initial_scale=1)
+    return tf_keras.mixed_precision.LossScaleOptimizer(inner, initial_scale=1)
+
+
+def _half_precision_model(line):
+    policy = (
+        keras.config.dtype_policy()
+        if line is keras
+        else tf_keras.mixed_precision.global_policy()
+    )
+    line.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        return _model(line)
+    finally:
+        line.mixed_precision.set_global_policy(policy)
+
+
+@pytest.mark.parametrize("compiled_first", [True, False])
+@BOTH
+def test_under_mixed_precision_the_scaled_gradients_are_masked(
+    line, compiled_first
+):
+    masks, model = _masks(line), _half_precision_model(line)
+    make, slots = OPTIMIZERS["momentum"]
+    inner = make(line)
+    if compiled_first:
+        model.compile(inner, _loss(line))
+    masks.enforce(model)
+    if not compiled_first:
+        model.compile(inner, _loss(line))
+    optimizer = model.optimizer
+    assert isinstance(optimizer, type(_loss_scale(line, make(line))))
+    assert optimizer.inner_optimizer is inner
+    assert _replaced(optimizer) == METHODS[line]
+    assert _replaced(inner) == set()
+    for x, y in _batches(8):
+        model.train_on_batch(x, y)
+    _assert_knows_kept_only(optimizer, masks, slots)
+    assert _revived(model, masks) == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@BOTH
+def test_gradients_of_removed_weights_that_are_not_finite_are_0(line, bad):
+    masks, model = _masks(line), _model(line)
+    masks.enforce(model)
+    given = [
+        np.random.default_rng(0).normal(size=v.shape).astype("float32")
+        for v in model.trainable_variables
+    ]
+    expected = [given[0] * masks["conv/kernel"], given[1]]
+    expected += [given[2] * masks["logits/kernel"], given[3]]
+    given[0][~masks["conv/kernel"]] = bad
+    given[2][~masks["logits/kernel"]] = bad
+    got = gradients.masked(
+        [tf.constant(x) for x in given], model.trainable_variables
+    )
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@BOTH
+def test_gradients_of_removed_weights_that_are_not_finite_stop_no_update(
+    line, bad
+):
+    masks, model = _square_masks(), _square(line)
+    optimizer = _loss_scale(line, line.optimizers.SGD(1.0))
+    masks.enforce(model, optimizer)
+    before = model.get_weights()
+    grads = [
+        np.where(mask, 1, bad).astype("float32") for mask in masks.values()
+    ]
+    optimizer.apply_gradients(
+        zip(map(tf.constant, grads), model.trainable_variables, strict=True)
+    )
+    for old, new, mask in zip(
+        before, model.get_weights(), masks.values(), strict=True
+    ):
+        np.testing.assert_array_equal(new, np.where(mask, old - 1, 0))
+    # One that is kept stops it.
+    grads[0][masks["layer0/kernel"]] = bad
+    before = model.get_weights()
+    optimizer.apply_gradients(
+        zip(map(tf.constant, grads), model.trainable_variables, strict=True)
+    )
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+# Gradients of other kinds.
+
+
+def _table(line):
+    line.utils.set_random_seed(0)
+    model = line.Sequential(
+        [
+            line.Input((3,), dtype="int32"),
+            line.layers.Embedding(6, 4, name="table"),
+            line.layers.Flatten(name="flatten"),
+            line.layers.Dense(3, name="logits"),
+        ]
+    )
+    masks = synflow_tf.compute_masks(
+        model, sparsity=0.5, rounds=3, prunable=[line.layers.Embedding]
+    )
+    assert list(masks) == ["table/embeddings"]
+    return model, masks
+
+
+@BOTH
+def test_sparse_gradients_are_masked_as_their_dense_equivalent(line):
+    model, masks = _table(line)
+    mask = masks["table/embeddings"]
+    masks.enforce(model)
+    indices = np.array([5, 1, 5, 0, 5, 1])
+    values = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
+    expected = np.zeros((6, 4), "float32")
+    np.add.at(expected, indices, values)
+    expected[~mask] = 0
+    values[~mask[indices]] = np.nan
+    (got,) = gradients.masked(
+        [tf.IndexedSlices(values, indices, (6, 4))],
+        model.get_layer("table").trainable_variables,
+    )
+    assert isinstance(got, tf.IndexedSlices)
+    np.testing.assert_array_equal(got.indices, indices)
+    np.testing.assert_array_equal(got.dense_shape, (6, 4))
+    dense = tf.convert_to_tensor(got)
+    np.testing.assert_allclose(dense, expected, rtol=1e-6)
+    assert np.any(expected[mask] != 0)
+
+
+@BOTH
+def test_the_gradients_of_a_table_are_sparse_and_masked(line):
+    model, masks = _table(line)
+    x, y = np.array([[0, 5, 5], [5, 2, 0]]), np.array([1, 2])
+    masks.enforce(model)
+    given = _gradients(line, model, x, y)
+    got = gradients.masked(given, model.trainable_variables)
+    assert isinstance(given[0], tf.IndexedSlices)
+    assert len(given[0].indices) > len(set(given[0].indices.numpy()))
+    dense = tf.convert_to_tensor(given[0]).numpy()
+    mask = masks["table/embeddings"]
+    assert np.any(dense[~mask] != 0)
+    np.testing.assert_allclose(
+        tf.convert_to_tensor(got[0]), np.where(mask, dense, 0), rtol=1e-6
+    )
+    for a, b in zip(given[1:], got[1:], strict=True):
+        assert a is b
+
+
+@BOTH
+def test_moments_of_removed_entries_of_a_table_stay_0(line):
+    model, masks = _table(line)
+    make, slots = OPTIMIZERS["adam"]
+    model.compile(make(line, global_clipnorm=0.1), _loss(line))
+    masks.enforce(model)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        model.train_on_batch(rng.integers(0, 6, (8, 3)), rng.integers(0, 3, 8))
+    _assert_knows_kept_only(model.optimizer, masks, slots)
+
+
+@BOTH
+def test_no_gradient_stays_none(line):
+    masks, model = _masks(line), _model(line)
+    masks.enforce(model)
+    count = len(model.trainable_variables)
+    got = gradients.masked([None] * count, model.trainable_variables)
+    assert got == [None] * count
+
+
+# Copies and files.
+
+
+def _state(optimizer):
+    found = optimizer.variables
+    return [v.numpy() for v in (found() if callable(found) else found)]
+
+
+@pytest.mark.parametrize(
+    "line, make",
+    [
+        (keras, keras.optimizers.Adam),
+        (tf_keras, tf_keras.optimizers.legacy.Adam),
+    ],
+)
+def test_training_with_a_deep_copy_of_an_optimizer_changes_the_copy_only(
+    line, make
+):
+    masks, model, other = _square_masks(), _square(line), _square(line)
+    optimizer = make(0.01)
+    model.compile(optimizer, "mse", **EAGERLY)
+    masks.enforce(model)
+    x, y = _square_data()
+    model.train_on_batch(x, y)
+    copied = copy.deepcopy(optimizer)
+    for name in _replaced(copied):
+        assert vars(copied)[name].__self__ is copied
+    state = _state(optimizer)
+    weights, old = model.get_weights(), other.get_weights()
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(other(x) - y))
+    grads = tape.gradient(loss, other.trainable_variables)
+    copied.apply_gradients(zip(grads, other.trainable_variables, strict=True))
+    assert all(
+        np.any(a != b) for a, b in zip(old, other.get_weights(), strict=True)
+    )
+    for a, b in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(state, _state(optimizer), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@BOTH
+def test_training_a_deep_copy_of_a_model_changes_the_copy_only(line):
+    masks, model = _square_masks(), _square(line)
+    model.compile(line.optimizers.Adam(0.01), "mse", **EAGERLY)
+    masks.enforce(model)
+    x, y = _square_data()
+    model.train_on_batch(x, y)
+    copied = copy.deepcopy(model)
+    weights, state = model.get_weights(), _gathered(model.optimizer)
+    copied.train_on_batch(x, y)
+    assert all(
+        np.any(a != b)
+        for a, b in zip(weights, copied.get_weights(), strict=True)
+    )
+    for a, b in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for key, value in _gathered(model.optimizer).items():
+        np.testing.assert_array_equal(value, state[key])
+
+
+@BOTH
+def test_the_configuration_of_an_optimizer_is_that_of_a_plain_one(line):
+    optimizer = line.optimizers.Adam(0.01, clipnorm=0.5, use_ema=True)
+    plain = optimizer.get_config()
+    model = _model(line)
+    _masks(line).enforce(model, optimizer)
+    assert _replaced(optimizer) == METHODS[line]
+    assert optimizer.get_config() == plain
+    restored = type(optimizer).from_config(optimizer.get_config())
+    assert _replaced(restored) == set()
+    assert restored.get_config() == plain
+    serialized = line.optimizers.serialize(optimizer)
+    assert serialized["class_name"] == "Adam"
+    assert "synflow" not in str(serialized)
+
+
+@pytest.mark.parametrize(
+    "line, suffix",
+    [
+        (keras, ".keras"),
+        (tf_keras, ".keras"),
+        (tf_keras, ".h5"),
+        (tf_keras, ""),
+    ],
+)
+def test_a_saved_model_is_loaded_as_a_plain_one(line, suffix, tmp_path):
+    masks, model = _masks(line), _model(line)
+    model.compile(line.optimizers.Adam(0.01), _loss(line), **EAGERLY)
+    masks.enforce(model)
+    x, y = _batches(1)[0]
+    model.train_on_batch(x, y)
+    path = str(tmp_path / f"model{suffix}")
+    model.save(path)
+    loaded = line.models.load_model(path)
+    assert type(loaded) is type(model)
+    assert type(loaded.optimizer) is type(model.optimizer)
+    assert _replaced(loaded) == _replaced(loaded.optimizer) == set()
+    assert "synflow" not in str(loaded.get_config())
+    assert "synflow" not in str(loaded.optimizer.get_config())
+    assert synflow_tf.Masks.enforced(loaded) is None
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert _replaced(model.optimizer) == METHODS[line]
+    if not suffix:  # tf_keras gives no moments back from a SavedModel.
+        return
+    masks.enforce(loaded)
+    for each in (model, loaded):
+        each.train_on_batch(x, y)
+        _assert_knows_kept_only(each.optimizer, masks, 2)
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
+# Release.
+
+
+@BOTH
+def test_release_leaves_no_method_replaced(line):
+    masks, model = _masks(line), _model(line)
+    model.compile(OPTIMIZERS["momentum"][0](line), _loss(line), **EAGERLY)
+    own = line.optimizers.SGD(0.1, momentum=0.9)
+    masks.enforce(model, own)
+    assert _replaced(model) == {"compile"}
+    assert _replaced(model.optimizer) == _replaced(own) == METHODS[line]
+    assert masks.release(model, own) is model
+    assert _replaced(model) == set()
+    assert _replaced(model.optimizer) == _replaced(own) == set()
+    for x, y in _batches(3):
+        model.train_on_batch(x, y)
+    _assert_learns_of_removed(model.optimizer, masks)
+    model.compile("sgd", _loss(line))
+    assert _replaced(model.optimizer) == set()
+
+
+def _apart(masks):
+    """The masks of the first layer, and those of the others."""
+    first, *others = masks
+    return (
+        synflow_tf.Masks({first: masks[first]}),
+        synflow_tf.Masks({path: masks[path] for path in others}),
+    )
+
+
+@BOTH
+def test_releasing_some_masks_leaves_others_enforced(line):
+    model, (released, held) = _model(line), _apart(_masks(line))
+    make, slots = OPTIMIZERS["momentum"]
+    model.compile(make(line), _loss(line))
+    released.enforce(model)
+    held.enforce(model)
+    model.train_on_batch(*_batches(1)[0])
+    _assert_knows_kept_only(model.optimizer, released, slots)
+    released.release(model)
+    for x, y in _batches(3):
+        model.train_on_batch(x, y)
+    _assert_knows_kept_only(model.optimizer, held, slots)
+    _assert_learns_of_removed(model.optimizer, released)
+    assert _revived(model, held) == 0
+    model.compile(make(line), _loss(line))
+    assert _replaced(model.optimizer) == METHODS[line]
+    held.release(model)
+    assert _replaced(model) == _replaced(model.optimizer) == set()
+
+
+@BOTH
+def test_releasing_some_masks_leaves_others_enforced_in_a_loop(line):
+    model, (released, held) = _model(line), _apart(_masks(line))
+    make, slots = OPTIMIZERS["momentum"]
+    optimizer = make(line)
+    released.enforce(model, optimizer)
+    held.enforce(model, optimizer)
+    released.release(model, optimizer)
+    for x, y in _batches(3):
+        _step(line, model, optimizer, x, y)
+    _assert_learns_of_removed(optimizer, released)
+    _assert_knows_kept_only(optimizer, held, slots)
+    held.release(model, optimizer)
+    assert _replaced(optimizer) == set()
+
+
+# Optimizers of before Keras 2.11.
+
+
+@pytest.mark.parametrize(
+    "more, compiled_first", [({}, True), ({"clipnorm": 0.05}, False)]
+)
+def test_removed_weights_stay_0_under_a_legacy_optimizer(more, compiled_first):
+    masks, model = _masks(tf_keras), _model(tf_keras)
+    optimizer = tf_keras.optimizers.legacy.Adam(0.02, **more)
+    if compiled_first:
+        model.compile(optimizer, _loss(tf_keras))
+        model.train_on_batch(*_batches(1)[0])
+    masks.enforce(model)
+    if not compiled_first:
+        model.compile(optimizer, _loss(tf_keras))
+    before = model.get_weights()
+    for x, y in _batches(5):
+        model.train_on_batch(x, y)
+        assert _revived(model, masks) == 0
+    for old, new in zip(before, model.get_weights(), strict=True):
+        assert np.any(old != new)
