@@ -5,7 +5,6 @@ import warnings
 import numpy as np
 
 from synflow_tf import _validation
-from synflow_tf import iteration
 from synflow_tf import masks as masks_lib
 from synflow_tf import pruning
 from synflow_tf import ranking
@@ -169,7 +168,6 @@ class SynFlowPruning(_Callback):
     def _forget(self):
         """Starts afresh, so that one callback serves several calls of fit."""
         self._begun = False
-        self._iteration = None
         self._offset = None
         self._next_step = 0
 
@@ -291,10 +289,13 @@ class SynFlowPruning(_Callback):
 
     def _computed_further(self, density):
         """The masks for a density, from those that the model has."""
-        if self._iteration is None:
-            self._iteration = iteration.Iteration(self.model, **self._options)
-        densities = pruning.round_densities(1 - density, rounds=self._rounds)
-        return self._iteration.run(densities)
+        return pruning.compute_masks(
+            self.model,
+            1 - density,
+            rounds=self._rounds,
+            progress=False,
+            **self._options,
+        )
 
 
 def _removed(masks):

@@ -24,7 +24,7 @@ _ON_UNSCORED = ("error", "keep")
 
 
 class Iteration:
-    """The rounds of pruning a model, traced once.
+    """The rounds of pruning a model.
 
     Args:
         model: a model.
@@ -66,7 +66,6 @@ class Iteration:
         self._floor = structure.Floor(problem.weights, keep_n_of_m, min_kept)
         sizes = problem.sizes
         self.groups = sizes if scope == "local" else [sum(sizes)]
-        self._step = None
 
     def run(self, densities, progress=False):
         """Removes weights until a density is left, from where the model is.
@@ -101,23 +100,22 @@ class Iteration:
             targets = [self._target(density) for density in densities]
             self._check_reachable(targets, start, alive)
             nothing = tf.zeros(len(groups), tf.int64)
-            if self._step is None:
-                self._step = problem_lib.traced(
-                    self.one_round, (weights, alive, nothing)
-                )
+            # Anew each time: small variables that are not pruned, such as
+            # moving variances, are constants of what is traced.
+            step = problem_lib.traced(self.one_round, (weights, alive, nothing))
             history = []
             bar = _Bar(len(densities), progress, problem.graph.line)
             for density, target in zip(densities, targets, strict=True):
                 skipped = start.any() and np.all(target <= start)
                 if density is not None and not skipped:
                     more = tf.constant(np.maximum(target - removed, 0))
-                    weights, alive, flow = self._step(weights, alive, more)
+                    weights, alive, flow = step(weights, alive, more)
                     removed = np.maximum(target, removed)
                     flow = problem.checked(flow)
                     kept = sum(groups) - int(removed.sum())
                     history.append(masks_lib.Round(float(density), kept, flow))
                 bar.advance()
-            _, _, flow = self._step(weights, alive, nothing)
+            _, _, flow = step(weights, alive, nothing)
         flow = problem.checked(flow)
         named = problem.named(alive)
         findings = list(self._findings)

@@ -498,19 +498,20 @@ def test_a_kernel_that_has_the_floor_only_keeps_its_highest_scores(line):
 def test_a_kernel_smaller_than_min_kept_keeps_all_of_it(line):
     line.utils.set_random_seed(0)
     layers = line.layers
-    small = layers.Dense(1, use_bias=False, name="small")
-    model = line.Sequential(
-        [
-            line.Input((3,)),
-            small,
-            layers.Dense(30, name="wide"),
-            layers.Dense(4, name="head"),
-        ]
-    )
+    # Low scores, so that the floor alone keeps them; equal, so that it matters
+    # how ties are cut.
+    low = line.initializers.Constant(1e-3)
+    inputs = line.Input((3,))
+    ways = [
+        layers.Dense(1, kernel_initializer=low, name="small")(inputs),
+        layers.Dense(30, name="wide")(inputs),
+    ]
+    x = layers.Concatenate(name="ways")(ways)
+    model = line.Model(inputs, layers.Dense(4, name="head")(x))
     masks = synflow_tf.compute_masks(model, sparsity=0.9, rounds=3, min_kept=5)
-    assert masks.size - masks.kept == 137  # floor(0.9 (3 + 30 + 120))
+    assert masks.size - masks.kept == 195  # floor(0.9 (3 + 90 + 124))
     assert masks["small/kernel"].all()
-    assert all(count >= 5 for count in _sizes(masks)[1:])
+    assert masks["wide/kernel"].sum() >= 5 and masks["head/kernel"].sum() >= 5
 
 
 @BOTH

@@ -5,6 +5,7 @@ Each optimizer in each mode of training, masks enforced before and after
 """
 
 import functools
+import itertools
 
 import keras
 import numpy as np
@@ -139,10 +140,21 @@ def _watch(module, check):
     return Watch()
 
 
-@pytest.mark.parametrize("compiled_first", [True, False])
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("line", LINES)
+def _cases():
+    """All combinations; for time, one order of each is marked slow."""
+    for number, (line, optimizer, mode) in enumerate(
+        itertools.product(LINES, OPTIMIZERS, MODES)
+    ):
+        row = number // len(MODES)
+        for compiled_first in (True, False):
+            slow = compiled_first == ((number + row) % 2 == 0)
+            marks = [pytest.mark.slow] if slow else []
+            yield pytest.param(
+                line, optimizer, mode, compiled_first, marks=marks
+            )
+
+
+@pytest.mark.parametrize("line, optimizer, mode, compiled_first", _cases())
 def test_removed_weights_are_0_whatever_looks(
     line, optimizer, mode, compiled_first, tmp_path
 ):
