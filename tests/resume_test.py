@@ -1,0 +1,568 @@
+"""Removed weights stay 0 when a model is saved, loaded, killed and resumed."""
+
+import functools
+import multiprocessing
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import resume_worker
+import tensorflow as tf
+import tf_keras
+
+import synflow_tf
+
+LINES = {"keras": keras, "tf_keras": tf_keras}
+BOTH = pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+ORDERS = pytest.mark.parametrize(
+    "backup_first", [True, False], ids=["backup-pruning", "pruning-backup"]
+)
+FREQUENCIES = pytest.mark.parametrize("save_freq", ["epoch", 3])
+# What a reader that has never heard of this library gets out of each file.
+_READ = """
+import pathlib
+import sys
+
+import numpy as np
+import tensorflow as tf
+import {line} as line
+
+directory = pathlib.Path(sys.argv[1])
+x = np.load(directory / "x.npy")
+
+
+def write(name, weights, predictions):
+    weights = [np.asarray(weight) for weight in weights]
+    np.savez(directory / (name + ".npz"), *weights, predictions=predictions)
+
+
+for name in {whole}:
+    model = line.models.load_model(directory / name)
+    write(name, model.get_weights(), model.predict(x, verbose=0))
+
+
+def read(name, load):
+    model.set_weights([weight + 1 for weight in model.get_weights()])
+    load(str(directory / name))
+    write(name, model.get_weights(), model.predict(x, verbose=0))
+
+
+def restore(path):
+    tf.train.Checkpoint(model=model).restore(path).expect_partial()
+
+
+read("only.weights.h5", model.load_weights)
+read("checkpoint", restore)
+exported = tf.saved_model.load(directory / "exported")
+write("exported", exported.variables, exported.serve(x))
+assert "synflow_tf" not in sys.modules
+"""
+# The files from which each line loads a whole model.
+WHOLE = {
+    keras: ["whole.keras"],
+    tf_keras: ["whole.keras", "whole.h5", "whole_tf"],
+}
+
+
+class _Counting(synflow_tf.scorers.SynFlow):
+    """Counts how often scores are computed: once for each time of pruning."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def score(self, *args):
+        self.calls += 1
+        return super().score(*args)
+
+
+class _InterruptionError(Exception):
+    pass
+
+
+def _save(model, directory):
+    """Writes a model into files of two kinds."""
+    model.save(directory / "whole.keras")
+    tf.train.Checkpoint(model=model).write(str(directory / "checkpoint"))
+
+
+def _save_more(line, model, directory):
+    """Writes a model into files of all other kinds that the line has."""
+    model.save_weights(directory / "only.weights.h5")
+    if line is tf_keras:
+        model.save(directory / "whole.h5", save_format="h5")
+        model.save(directory / "whole_tf", save_format="tf")
+    quiet = {"verbose": False} if line is keras else {}
+    model.export(str(directory / "exported"), **quiet)
+
+
+@pytest.fixture(scope="module", params=LINES.values(), ids=LINES)
+def saved(request, tmp_path_factory):
+    """A line, a model of it that was pruned and trained, its masks and files.
+
+    The files are in `pruned`, and in `plain` those of a model that is not.
+    """
+    line = request.param
+    directory = tmp_path_factory.mktemp("files")
+    x, y = resume_worker.data()
+    for name in ("plain", "pruned"):
+        (directory / name).mkdir()
+        model = resume_worker.model(line, optimizer="Adam")
+        config = model.to_json()
+        if name == "pruned":
+            masks = synflow_tf.prune(model, sparsity=0.8, rounds=5)
+        model.fit(x, y, batch_size=8, epochs=2, verbose=0)
+        assert model.to_json() == config
+        _save(model, directory / name)
+    _save_more(line, model, directory / "pruned")
+    np.save(directory / "pruned" / "x.npy", x)
+    masks.save(directory / "pruned" / "file.masks")
+    return line, model, masks, directory
+
+
+@pytest.fixture(scope="module")
+def read(saved):
+    """What was read, by the name of the file: weights and predictions."""
+    line, _, _, directory = saved
+    code = _READ.format(line=line.__name__, whole=WHOLE[line])
+    done = subprocess.run(
+        [sys.executable, "-c", code, directory / "pruned"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    result = {}
+    for name in [*_names(line), "exported"]:
+        with np.load(directory / "pruned" / f"{name}.npz") as file:
+            arrays = dict(file)
+        result[name] = arrays.pop("predictions"), list(arrays.values())
+    return result
+
+
+def _kernel(weights, mask):
+    """The kernel among weights, known by its shape."""
+    (kernel,) = (w for w in weights if w.shape == mask.shape)
+    return kernel
+
+
+def _revived(weights, masks):
+    """How many removed weights are not 0."""
+    return sum(
+        int(np.count_nonzero(_kernel(weights, mask)[~mask]))
+        for mask in masks.values()
+    )
+
+
+def test_each_file_has_the_zeros_for_a_reader_without_this_library(saved, read):
+    _, model, masks, _ = saved
+    assert masks.kept == masks.size - int(0.8 * masks.size)
+    for name, (_, weights) in read.items():
+        assert _revived(weights, masks) == 0, name
+        for path, mask in masks.items():
+            trained = model.get_layer(path.partition("/")[0]).get_weights()[0]
+            np.testing.assert_array_equal(
+                _kernel(weights, mask), trained, err_msg=name
+            )
+
+
+def test_each_file_predicts_the_same_for_a_reader_without_this_library(
+    saved, read
+):
+    _, model, _, _ = saved
+    x, _ = resume_worker.data()
+    expected = model.predict(x, verbose=0)
+    for name, (predictions, _) in read.items():
+        np.testing.assert_allclose(
+            predictions, expected, rtol=1e-5, atol=1e-6, err_msg=name
+        )
+
+
+def test_no_file_mentions_this_library(saved):
+    _, _, _, directory = saved
+    files = [p for p in (directory / "pruned").rglob("*") if p.is_file()]
+    assert len(files) >= 8
+    for path in files:
+        parts = [path.read_bytes()]
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                parts = [archive.read(name) for name in archive.namelist()]
+        for part in parts:
+            if path.suffix != ".masks":
+                assert not re.search(rb"synflow|MaskConstraint", part), path
+
+
+def test_the_saved_config_is_that_of_the_model_that_is_not_pruned(saved):
+    _, _, _, directory = saved
+    configs = []
+    for name in ("plain", "pruned"):
+        with zipfile.ZipFile(directory / name / "whole.keras") as archive:
+            configs.append(archive.read("config.json").decode())
+    assert configs[0] == configs[1]
+    assert "MaxNorm" in configs[1]
+
+
+def test_a_checkpoint_has_no_entry_beside_those_of_a_plain_model(saved):
+    _, _, _, directory = saved
+    plain, pruned = (
+        tf.train.list_variables(str(directory / name / "checkpoint"))
+        for name in ("plain", "pruned")
+    )
+    assert pruned == plain
+
+
+def _load(line, name, directory):
+    """A compiled model as it is in a file, plainly loaded."""
+    if name in WHOLE[line]:
+        return line.models.load_model(directory / name)
+    model = resume_worker.model(line, seed=1, optimizer="Adam")
+    if name == "checkpoint":
+        tf.train.Checkpoint(model=model).restore(str(directory / name))
+    else:
+        model.load_weights(str(directory / name))
+    return model
+
+
+def _names(line):
+    return [*WHOLE[line], "only.weights.h5", "checkpoint"]
+
+
+def test_a_loaded_model_revives_weights_until_masks_are_enforced(saved):
+    line, _, masks, directory = saved
+    loaded = _load(line, "whole.keras", directory / "pruned")
+    x, y = resume_worker.data()
+    loaded.fit(x, y, batch_size=8, verbose=0)
+    assert _revived(loaded.get_weights(), masks) > 0
+
+
+def _fit_with_zeros(line, loaded, masks):
+    """Enforces masks and trains on."""
+    x, y = resume_worker.data()
+    masks.enforce(loaded)
+    before = loaded.get_layer("hidden").get_weights()[0]
+    seen = []
+
+    def check(batch, logs=None):
+        seen.append(_revived(loaded.get_weights(), masks))
+
+    callback = line.callbacks.LambdaCallback(on_train_batch_end=check)
+    loaded.fit(x, y, batch_size=8, verbose=0, callbacks=[callback])
+    assert seen == [0] * 4
+    after = loaded.get_layer("hidden").get_weights()[0]
+    changed = np.count_nonzero(after != before)
+    assert changed > 0.5 * np.count_nonzero(masks["hidden/kernel"])
+    # The constraint that the layer has of its own was applied as well.
+    assert np.all(np.linalg.norm(after, axis=0) <= 1 + 1e-5)
+
+
+def test_a_loaded_model_trains_on_with_zeros_once_its_masks_are_enforced(saved):
+    line, _, masks, directory = saved
+    for name in _names(line):
+        loaded = _load(line, name, directory / "pruned")
+        assert synflow_tf.Masks.enforced(loaded) is None
+        found = synflow_tf.Masks.from_model(loaded)
+        assert found == masks, name
+        _fit_with_zeros(line, loaded, found)
+
+
+def test_masks_in_a_file_are_enforced_on_a_loaded_model(saved):
+    line, _, masks, directory = saved
+    found = synflow_tf.Masks.load(directory / "pruned" / "file.masks")
+    assert found == masks and found.history == masks.history
+    _fit_with_zeros(
+        line, _load(line, "whole.keras", directory / "pruned"), found
+    )
+
+
+def _stored(path):
+    """The weights in a file of Keras, without those of the optimizer."""
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            return _stored_h5(archive.open("model.weights.h5"))
+    return _stored_h5(path)
+
+
+def _stored_h5(file):
+    found = []
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset) and "optimizer" not in name:
+            found.append(item[()])
+
+    with h5py.File(file) as weights:
+        weights.visititems(visit)
+    return found
+
+
+@BOTH
+@pytest.mark.parametrize("pruning_first", [True, False])
+def test_each_file_of_model_checkpoint_is_sparse(line, pruning_first, tmp_path):
+    model = resume_worker.model(line)
+    pruning = synflow_tf.SynFlowPruning(0.8, rounds=5)
+    kinds = [
+        ("whole", ".keras", False),
+        ("only", ".weights.h5", True),
+    ]
+    checkpoints = [
+        line.callbacks.ModelCheckpoint(
+            str(tmp_path / f"{kind}-{freq}-{{epoch}}{batch}{suffix}"),
+            save_weights_only=only,
+            save_freq=freq,
+        )
+        for kind, suffix, only in kinds
+        for freq, batch in (("epoch", ""), (3, "-{batch}"))
+    ]
+    callbacks = [*checkpoints, pruning]
+    if pruning_first:
+        callbacks.reverse()
+    x, y = resume_worker.data()
+    model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=callbacks)
+    assert pruning.masks.kept == pruning.masks.size - int(
+        0.8 * pruning.masks.size
+    )
+    for kind, suffix, _ in kinds:
+        for freq, count in (("epoch", 2), (3, 5)):
+            files = list(tmp_path.glob(f"{kind}-{freq}-*{suffix}"))
+            assert len(files) == count
+            for path in files:
+                assert _revived(_stored(path), pruning.masks) == 0, path
+
+
+def _interrupter(line, batches):
+    """A callback that raises after a number of batches."""
+    seen = []
+
+    def count(batch, logs=None):
+        seen.append(batch)
+        if len(seen) == batches:
+            raise _InterruptionError
+
+    return line.callbacks.LambdaCallback(on_train_batch_end=count)
+
+
+@functools.cache
+def _fresh_masks(line):
+    """What a run that finds no backup computes."""
+    model = resume_worker.model(line, seed=1)
+    return synflow_tf.compute_masks(model, sparsity=0.8, rounds=5)
+
+
+def _interrupted(line, backup_first, save_freq, directory, batches, seed):
+    """Starts a run; returns its callback and its model."""
+    model = resume_worker.model(line, seed)
+    pruning = synflow_tf.SynFlowPruning(0.8, rounds=5, scorer=_Counting())
+    callbacks = [resume_worker.backup(line, directory, save_freq), pruning]
+    if not backup_first:
+        callbacks.reverse()
+    if batches is not None:
+        callbacks.append(_interrupter(line, batches))
+    x, y = resume_worker.data()
+    try:
+        model.fit(x, y, batch_size=8, epochs=4, verbose=0, callbacks=callbacks)
+    except _InterruptionError:
+        assert batches is not None
+    else:
+        assert batches is None
+    return pruning, model
+
+
+@BOTH
+@ORDERS
+@FREQUENCIES
+def test_a_resumed_run_takes_the_masks_of_the_first(
+    line, backup_first, save_freq, tmp_path
+):
+    directory = tmp_path / "backup"
+    args = line, backup_first, save_freq, directory
+    first, _ = _interrupted(*args, batches=10, seed=0)
+    assert directory.exists()
+    # Other initial weights: pruned anew, they would have other masks.
+    assert _fresh_masks(line) != first.masks
+    second, model = _interrupted(*args, batches=None, seed=1)
+    assert first._options["scorer"].calls > 0
+    assert second._options["scorer"].calls == 0
+    assert second.masks == first.masks
+    assert synflow_tf.Masks.enforced(model) == first.masks
+    assert _revived(model.get_weights(), first.masks) == 0
+    # Keras 3 begins its epoch again, but does not turn the optimizer back.
+    again = 1 if line is keras and save_freq == 3 else 0
+    assert int(model.optimizer.iterations.numpy()) == 16 + again
+
+
+@pytest.mark.parametrize(
+    "line, backup_first", [(keras, True), (tf_keras, False)], ids=LINES
+)
+def test_a_run_that_left_no_backup_is_pruned_anew(line, backup_first, tmp_path):
+    args = line, backup_first, "epoch", tmp_path / "backup"
+    first, _ = _interrupted(*args, batches=2, seed=0)
+    expected = _fresh_masks(line)
+    second, model = _interrupted(*args, batches=None, seed=1)
+    assert second.masks == expected != first.masks
+    assert _revived(model.get_weights(), expected) == 0
+
+
+@pytest.mark.parametrize(
+    "backup_first, left", [(True, 0), (True, 0.5), (False, 0.95)]
+)
+def test_a_backup_of_keras_3_cut_off_while_written_is_not_needed(
+    backup_first, left, tmp_path
+):
+    directory = tmp_path / "backup"
+    args = keras, backup_first, "epoch", directory
+    first, _ = _interrupted(*args, batches=10, seed=0)
+    path = directory / "latest.weights.h5"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(left * len(whole))])
+    second, model = _interrupted(*args, batches=None, seed=1)
+    assert second.masks == first.masks
+    assert _revived(model.get_weights(), first.masks) == 0
+    # From the backup before: the second epoch is run again.
+    assert int(model.optimizer.iterations.numpy()) == 16
+
+
+@ORDERS
+def test_a_backup_of_tf_keras_cut_off_while_written_is_not_read(
+    backup_first, tmp_path
+):
+    directory = tmp_path / "backup"
+    args = tf_keras, backup_first, "epoch", directory
+    first, _ = _interrupted(*args, batches=10, seed=0)
+    files = list((directory / "chief").iterdir())
+    (data,) = (f for f in files if ".data-" in f.name)
+    # A kill leaves parts of the next one; the file that names the last one is
+    # replaced at the end only.
+    number = int(re.search(r"ckpt-(\d+)", data.name).group(1)) + 1
+    name = re.sub(r"ckpt-\d+", f"ckpt-{number}", data.name)
+    data.with_name(name).write_bytes(data.read_bytes()[:100])
+    second, model = _interrupted(*args, batches=None, seed=1)
+    assert second.masks == first.masks
+    assert _revived(model.get_weights(), first.masks) == 0
+
+
+# A server that has imported all this, so that each attempt, a process of its
+# own, starts in an instant.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["synflow_tf"])
+
+
+def _attempt(args, directory, number, seconds):
+    """Runs the worker, and kills it a while after it has started.
+
+    Returns:
+        Its exit code: -9 if it was killed, 0 if it was done before.
+    """
+    started = _PROCESSES.Event()
+    process = _PROCESSES.Process(
+        target=resume_worker.train,
+        args=(*args, str(directory), number, started),
+    )
+    process.start()
+    assert started.wait(120)
+    process.join(seconds)
+    process.kill()
+    process.join()
+    return process.exitcode
+
+
+def _unreadable(directory, number):
+    """Whether Keras 3 could not read its very first backup.
+
+    There is none before it to fall back to; a user has to remove it.
+    """
+    error = directory / f"error-{number}"
+    none_before = not list((directory / "backup").glob("*.h5.bkp"))
+    return error.exists() and "_load_model" in error.read_text() and none_before
+
+
+def _check_kills(name, backup_first, kills, directory):
+    """Kills runs and starts them again until there were so many kills.
+
+    And until a run has gone on from a backup at least once.
+    """
+    seed = random.SystemRandom().randrange(10**6)
+    moments = random.Random(seed)
+    killed = resumed = runs = 0
+    while killed < kills or not resumed:
+        run = directory / str(runs)
+        run.mkdir()
+        args = name, backup_first, moments.choice(["epoch", 3])
+        number = 0
+        while not (run / "trained.npz").exists():
+            said = f"seed {seed}, run {runs}, attempt {number}, {args}"
+            enough = killed >= kills and resumed
+            # Longer each time, so that it gets on also where all is slow.
+            wait = 120 if enough else moments.uniform(0, 4 + number)
+            code = _attempt(args, run, number, wait)
+            if code != 0 and _unreadable(run, number):
+                shutil.rmtree(run / "backup")
+            else:
+                assert code in (0, -signal.SIGKILL), said
+                assert not (run / f"error-{number}").exists(), said
+            killed += code == -signal.SIGKILL
+            step = run / f"{number}.step"
+            resumed += step.exists() and int(step.read_text()) > 0
+            assert killed < kills + 10, f"{said}: no run went on"
+            number += 1
+        files = sorted(run.glob("*.masks"), key=lambda path: int(path.stem))
+        first = synflow_tf.Masks.load(files[0])
+        assert first.kept == first.size - int(0.8 * first.size)
+        for path in files:
+            assert synflow_tf.Masks.load(path) == first, f"{said}: {path.name}"
+        with np.load(run / "trained.npz") as trained:
+            assert _revived(list(trained.values()), first) == 0, said
+        runs += 1
+    print(f"seed {seed}: {killed} kills in {runs} runs, {resumed} resumed")
+
+
+@pytest.mark.parametrize(
+    "name, backup_first", [("keras", True), ("tf_keras", False)]
+)
+def test_a_run_that_is_killed_ends_as_sparse_as_it_began(
+    name, backup_first, tmp_path
+):
+    _check_kills(name, backup_first, 2, tmp_path)
+
+
+@pytest.mark.slow
+@ORDERS
+@pytest.mark.parametrize("name", LINES)
+def test_a_run_that_is_killed_10_times_ends_as_sparse_as_it_began(
+    name, backup_first, tmp_path
+):
+    _check_kills(name, backup_first, 10, tmp_path)
+
+
+@BOTH
+@pytest.mark.parametrize("pruning_first", [True, False])
+def test_the_best_weights_that_come_back_at_the_end_are_sparse(
+    line, pruning_first
+):
+    model = resume_worker.model(line)
+    pruning = synflow_tf.SynFlowPruning(0.8, rounds=5)
+    # A loss that falls is one that does not rise: the first epoch is best.
+    stopping = line.callbacks.EarlyStopping(
+        "loss", mode="max", patience=2, restore_best_weights=True
+    )
+    epochs = []
+    record = line.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: epochs.append(model.get_weights())
+    )
+    callbacks = [pruning, stopping, record]
+    if not pruning_first:
+        callbacks = [stopping, pruning, record]
+    x, y = resume_worker.data()
+    model.fit(x, y, batch_size=8, epochs=9, verbose=0, callbacks=callbacks)
+    assert len(epochs) == 3
+    for weights, best in zip(model.get_weights(), epochs[0], strict=True):
+        np.testing.assert_array_equal(weights, best)
+    assert pruning.masks.kept == pruning.masks.size - int(
+        0.8 * pruning.masks.size
+    )
+    assert _revived(model.get_weights(), pruning.masks) == 0
