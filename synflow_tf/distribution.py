@@ -46,7 +46,8 @@ def check_same(pairs, paths):
             f"checksums {sorted(set(map(hex, gathered.numpy())))}; here "
             f"{hex(own)}. Build the model within `strategy.scope()`, load the "
             "same weights on each worker, and give each the same arguments; or "
-            "compute the masks once, `save` them, and `load` them everywhere."
+            "compute the masks in a process without the strategy, `save` them, "
+            "and `load` them everywhere."
         )
 
 

@@ -38,11 +38,8 @@ def settle(problem, on_unscored):
         for weight, score in zip(problem.weights, scores, strict=True)
     }
     # A kernel that is masked already may well be empty.
-    unscored = [
-        w
-        for w, share in zeros.items()
-        if share == 1 and enforcement.mask_of(w.variable) is None
-    ]
+    held = {w: enforcement.constraint_of(w.variable) is not None for w in zeros}
+    unscored = [w for w, share in zeros.items() if share == 1 and not held[w]]
     if unscored and (on_unscored == "error" or len(unscored) == len(zeros)):
         raise ValueError(
             f"No flow passes through {len(unscored)} of {len(zeros)} "
@@ -60,7 +57,7 @@ def settle(problem, on_unscored):
     found += [
         findings.Finding("zeros", w.path, f"{share:.1%} of its weights score 0")
         for w, share in zeros.items()
-        if _MANY < share < 1
+        if _MANY < share < 1 and not any(held.values())  # by their masks
     ]
     _warn_of_zeros([f.name for f in found if f.kind == "zeros"])
     problem.weights = [w for w in problem.weights if w not in unscored]

@@ -65,11 +65,12 @@ def lowest(scores, alive, count):
     # Bits are compared, because floats below 1e-38 may be compared as 0.
     threshold = tf.gather(keys, ties[0])
     kept_ties = ties[tf.minimum(rank + 1, count) :]
-    return tf.tensor_scatter_nd_update(
-        alive & (keys > threshold),
+    kept = tf.tensor_scatter_nd_update(
+        keys > threshold,
         kept_ties[:, None],
         tf.ones_like(kept_ties, tf.bool),
     )
+    return kept & alive
 
 
 def _of_rank(digits, width, rank):

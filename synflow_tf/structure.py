@@ -12,7 +12,6 @@ import tensorflow as tf
 from synflow_tf import _lines
 from synflow_tf import _validation
 from synflow_tf import findings
-from synflow_tf import ranking
 
 
 def check(keep_n_of_m, min_kept):
@@ -98,10 +97,10 @@ class Floor:
 
     def _of_one(self, weight, scores, alive):
         if self._keep_n_of_m is None:
-            alive = tf.reshape(alive, [-1])
-            over = tf.math.count_nonzero(alive) - self._min_kept
-            kept = ranking.lowest(
-                tf.reshape(scores, [-1]), alive, tf.maximum(over, 0)
+            kept = _highest_of_all(
+                tf.reshape(scores, [-1]),
+                tf.reshape(alive, [-1]),
+                min(self._min_kept, weight.size),
             )
             return tf.reshape(kept, weight.shape)
         n, m = self._keep_n_of_m
@@ -132,6 +131,25 @@ def is_n_of_m(weights, masks, keep_n_of_m):
     )
 
 
+def _highest_of_all(scores, alive, count):
+    """Like `highest`, of vectors of any length."""
+    keys = _keys(scores, alive)
+    _, found = tf.math.top_k(keys[::-1], count)
+    kept = tf.tensor_scatter_nd_update(
+        tf.zeros_like(alive),
+        (tf.size(keys) - 1 - found)[:, None],
+        tf.ones_like(found, tf.bool),
+    )
+    return kept & alive
+
+
+def _keys(scores, alive):
+    """Integers that order like scores, below all where not alive."""
+    # The bits, as in `ranking`, since floats below 1e-38 may count as 0.
+    integer = tf.int64 if scores.dtype == tf.float64 else tf.int32
+    return tf.where(alive, tf.bitcast(scores, integer), -tf.ones((), integer))
+
+
 def highest(scores, alive, count):
     """Finds the highest scores along axis 1, which is short.
 
@@ -146,9 +164,7 @@ def highest(scores, alive, count):
         the first of equal ones are removed first.
     """
     # Each is compared with each: `top_k` of so few takes longer.
-    # By their bits, as in `ranking`, since floats below 1e-38 may count as 0.
-    integer = tf.int64 if scores.dtype == tf.float64 else tf.int32
-    keys = tf.where(alive, tf.bitcast(scores, integer), -tf.ones((), integer))
+    keys = _keys(scores, alive)
     keys = tf.unstack(keys, axis=1)
     ranks = [tf.zeros(tf.shape(key), tf.int32) for key in keys]
     for i, one in enumerate(keys):

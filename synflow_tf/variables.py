@@ -246,7 +246,8 @@ def set_constraint(variable, constraint):
 
 def get_constraint(variable):
     """Returns the constraint of a variable, or None."""
-    return getattr(_unwrapped(variable)[0], "_constraint", None)
+    # Of one replica: to ask several workers' variable is an all-reduce.
+    return getattr(_unwrapped(variable)[-1], "_constraint", None)
 
 
 def strategy_of(variable):

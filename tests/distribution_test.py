@@ -108,6 +108,8 @@ def _workers(scenario, line, folder, victim):
 
 
 def _commands(scenario, line, folder, victim):
+    if (scenario, line) == ("gradual", "keras"):
+        return {}  # Keras 3 has no `fit` under this strategy.
     if scenario in ("mirrored", "modes"):
         arguments = [worker.__file__, scenario, line, folder]
         return {folder / "0.log": (arguments, {})}
@@ -331,7 +333,6 @@ def test_removed_weights_are_0_on_both_workers_which_are_equal(scenario, line):
     _check_workers(folder)
 
 
-# Keras 3 has no `fit` under this strategy.
 @pytest.mark.slow
 def test_a_schedule_prunes_alike_on_both_workers(scenario):
     folder, processes = scenario("gradual", "tf_keras")

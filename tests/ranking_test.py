@@ -81,6 +81,11 @@ def test_weights_that_are_removed_already_stay_removed_and_do_not_count():
     np.testing.assert_array_equal(kept, [False, False, False, True, True])
 
 
+def test_where_nothing_is_left_nothing_comes_back():
+    kept = _lowest(np.array([0.0, 1.0, 1.0]), np.zeros(3, bool), 0)
+    assert not kept.any()
+
+
 def test_a_traced_ranking_equals_the_eager_one():
     rng = np.random.default_rng(1)
     scores, alive = rng.random(500), rng.random(500) < 0.8

@@ -537,6 +537,30 @@ def test_a_floor_that_leaves_nothing_to_choose_is_met_exactly(line):
 
 
 @BOTH
+@pytest.mark.parametrize(
+    "scope, min_kept, compression, sizes",
+    [
+        ("local", 4, 10, [7, 7, 7, 4]),
+        # Of 224 weights 24 are left: 23.1 is rounded up.
+        ("global", 6, fractions.Fraction(2240, 231), [6, 6, 6, 6]),
+    ],
+)
+def test_rounds_that_find_nothing_but_the_floor_change_nothing(
+    scope, min_kept, compression, sizes, line
+):
+    masks = synflow_tf.compute_masks(
+        _residual(line),
+        compression=compression,
+        scope=scope,
+        min_kept=min_kept,
+        rounds=100,
+    )
+    # The round before the last has met the floor already.
+    assert masks.history[-2].kept == sum(sizes)
+    assert _sizes(masks) == sizes
+
+
+@BOTH
 def test_pruning_further_with_min_kept_keeps_masks_nested(line):
     model, outer = _residual(line), None
     for sparsity, removed in ((0.5, 112), (0.9, 201)):
@@ -552,14 +576,16 @@ def test_pruning_further_with_min_kept_keeps_masks_nested(line):
 
 
 @BOTH
-def test_min_kept_gives_nothing_back_that_was_removed(line):
+@pytest.mark.parametrize("alive", [0, 1])
+@pytest.mark.filterwarnings("ignore:All weights of 1 of 4 kernels")
+def test_min_kept_gives_nothing_back_that_was_removed(alive, line):
     model = _residual(line)
     held = {
         path: np.ones(mask.shape, bool)
         for path, mask in synflow_tf.score(model).items()
     }
     held["a/kernel"][:] = False
-    held["a/kernel"][2, 5] = True
+    held["a/kernel"][2, 5:] = np.arange(3) < alive
     synflow_tf.Masks(held).enforce(model)
     masks = synflow_tf.prune(model, sparsity=0.9, rounds=3, min_kept=3)
     np.testing.assert_array_equal(masks["a/kernel"], held["a/kernel"])
@@ -579,6 +605,20 @@ def test_n_of_m_goes_on_from_masks_that_leave_enough(line):
         outer = masks
     again = synflow_tf.prune(model, keep_n_of_m=(1, 4), rounds=2)
     assert again == outer
+
+
+@BOTH
+@pytest.mark.parametrize("scope", ["global", "local"])
+def test_n_of_m_of_one_kernel_stays_when_all_others_follow(scope, line):
+    model, axes = _model(line, "dense"), MODELS["dense"][1]
+    first = synflow_tf.prune(
+        model, keep_n_of_m=(2, 4), rounds=1, prunable="hidden"
+    )
+    masks = synflow_tf.prune(model, keep_n_of_m=(2, 4), rounds=2, scope=scope)
+    _check_rows(masks, axes, 2, 4)
+    np.testing.assert_array_equal(
+        masks["hidden/kernel"], first["hidden/kernel"]
+    )
 
 
 @BOTH
