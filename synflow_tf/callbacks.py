@@ -195,6 +195,8 @@ class SynFlowPruning(_Callback):
             self._offset = self._steps_done() - batch
         begin = self._offset + batch
         end = begin + variables.steps_per_call(self.model)
+        if self.params and self.params.get("steps"):  # the last call is short
+            end = min(end, self._offset + self.params["steps"])
         for step in range(max(begin, self._next_step), end):
             prunes, density = schedules.at(self._schedule, step)
             wanted = self._wanted(self.masks, density)
