@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import typing
-from unittest import mock
 
 import conformance
 import conformance_layers
@@ -31,10 +30,12 @@ pytestmark = [
 ]
 
 
-# Tiny models stay in range: with these they are rescaled at every kernel.
-RESCALED = mock.patch.multiple(
-    executor, _RANGE=0, _KERNELS=dict.fromkeys(executor._KERNELS, 1)
-)
+@pytest.fixture
+def rescaled(monkeypatch):
+    """Tiny models stay in range: with this they rescale at every kernel."""
+    monkeypatch.setattr(executor, "_RANGE", 0)
+    kernels = dict.fromkeys(executor._KERNELS, 1)
+    monkeypatch.setattr(executor, "_KERNELS", kernels)
 
 
 def _cases(names=tuple(conformance.TABLE)):
@@ -97,7 +98,7 @@ class Result:
 
 
 @functools.lru_cache
-@RESCALED
+@pytest.mark.usefixtures("rescaled")
 def _computed(name, line):
     """Scores and masks of a model that nothing is done to afterwards."""
     entry = conformance.TABLE[name]
@@ -211,7 +212,7 @@ def test_scores_are_finite_and_no_kernel_is_without(name, line):
 
 
 @_cases()
-@RESCALED
+@pytest.mark.usefixtures("rescaled")
 def test_the_flow_is_homogeneous_and_conserved(name, line):
     entry = conformance.TABLE[name]
     model = _computed(name, line).model
