@@ -16,13 +16,15 @@ class MaskConstraint:
     """Sets a variable to 0 where its mask is 0, after its own constraint.
 
     Args:
-        mask: bool array or tensor of the variable's shape.
+        mask: bool array of the variable's shape.
+        dtype: the dtype of the variable. The mask is held in it, as 1 and 0: a
+            product takes half the time of a selection by bools.
         inner: the constraint the variable has already, or None.
     """
 
-    def __init__(self, mask, inner=None):
+    def __init__(self, mask, dtype, inner=None):
         # A variable, because an array would be copied into the traced step.
-        self.mask = tf.Variable(mask, trainable=False, dtype=tf.bool)
+        self.mask = tf.Variable(tf.cast(mask, dtype), trainable=False)
         self.inner = inner
 
     def __call__(self, value):
@@ -33,8 +35,8 @@ class MaskConstraint:
 
 
 def select(mask, value):
-    """A tensor where its mask is True, and 0 elsewhere, even of NaN."""
-    return tf.where(mask, value, tf.zeros_like(value))
+    """A tensor where its mask is True or 1, and 0 elsewhere, even of NaN."""
+    return tf.math.multiply_no_nan(value, tf.cast(mask, value.dtype))
 
 
 def zero(variable, mask):
@@ -55,12 +57,12 @@ def enforce(variable, mask):
     zero(variable, mask)
     constraint = constraint_of(variable)
     if constraint is not None:
-        constraint.mask.assign(mask)
+        constraint.mask.assign(tf.cast(mask, variable.dtype))
         return False
     inner = variables.get_constraint(variable)
     strategy = variables.strategy_of(variable)
     with strategy.scope() if strategy else contextlib.nullcontext():
-        constraint = MaskConstraint(mask, inner)
+        constraint = MaskConstraint(mask, variable.dtype, inner)
     variables.set_constraint(variable, constraint)
     return True
 
@@ -74,7 +76,7 @@ def constraint_of(variable):
 def mask_of(variable):
     """The mask that `enforce` holds, a bool array, or None."""
     constraint = constraint_of(variable)
-    return None if constraint is None else constraint.mask.numpy()
+    return None if constraint is None else constraint.mask.numpy().astype(bool)
 
 
 def release(variable):
