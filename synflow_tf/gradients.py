@@ -123,12 +123,12 @@ def _apply(optimizer, grads, trainable_variables=None):
 
 def _apply_gradients(optimizer, grads_and_vars, *args, **kwargs):
     """Of tf_keras."""
-    pairs = [
-        (_masked(gradient, enforcement.constraint_of(variable)), variable)
-        for gradient, variable in grads_and_vars
-    ]
+    pairs = list(grads_and_vars)
+    variables = [variable for _, variable in pairs]
+    grads = masked([gradient for gradient, _ in pairs], variables)
+    pairs = list(zip(grads, variables, strict=True))
     step = type(optimizer).apply_gradients(optimizer, pairs, *args, **kwargs)
-    _mask_averages(optimizer, [variable for _, variable in pairs])
+    _mask_averages(optimizer, variables)
     return step
 
 
