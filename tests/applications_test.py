@@ -50,9 +50,8 @@ _SMALLEST = {
     "VGG16",
     "Xception",
 }
-_SMALLEST_OF_TF_KERAS = {"RegNetX002", "RegNetY002", "ResNetRS50"}
-# These two take a quarter of the time; `make test` has them in Keras 3 only.
-_LONG = {"InceptionResNetV2", "NASNetMobile"}
+# What only tf_keras has, and one that both have.
+_SMALLEST_OF_TF_KERAS = {"RegNetX002", "RegNetY002", "ResNetRS50", "ResNet50"}
 _USUAL = ["ResNet50", "MobileNetV2", "EfficientNetB0", "DenseNet121"]
 USUAL = pytest.mark.parametrize("name", _USUAL)
 
@@ -80,10 +79,10 @@ def _every_network():
             family = function.__module__.rstrip("0123456789")
             families.setdefault(family, []).append(name)
         for names in families.values():
-            small = _SMALLEST | _SMALLEST_OF_TF_KERAS
-            quick = small.intersection(names) or {min(names)}
             if line == "tf_keras":
-                quick -= _LONG
+                quick = _SMALLEST_OF_TF_KERAS.intersection(names)
+            else:
+                quick = _SMALLEST.intersection(names) or {min(names)}
             for name in names:
                 marks = () if name in quick else pytest.mark.slow
                 yield pytest.param(line, name, marks=marks)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import typing
+from unittest import mock
 
 import conformance
 import conformance_layers
@@ -30,12 +31,10 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def rescaled(monkeypatch):
-    """Tiny models stay in range: with this they rescale at every kernel."""
-    monkeypatch.setattr(executor, "_RANGE", 0)
+def _rescaling():
+    """Tiny models stay in range: within this they rescale at every kernel."""
     kernels = dict.fromkeys(executor._KERNELS, 1)
-    monkeypatch.setattr(executor, "_KERNELS", kernels)
+    return mock.patch.multiple(executor, _RANGE=0, _KERNELS=kernels)
 
 
 def _cases(names=tuple(conformance.TABLE)):
@@ -44,9 +43,10 @@ def _cases(names=tuple(conformance.TABLE)):
     for name in names:
         skip = conformance.TABLE[name].skip
         for line in LINES:
-            marks = ()
+            # One process for each, since its results are shared.
+            marks = [pytest.mark.xdist_group(f"{name} {line}")]
             if line in skip:
-                marks = pytest.mark.skip(reason=skip[line])
+                marks.append(pytest.mark.skip(reason=skip[line]))
             cases.append(pytest.param(name, line, marks=marks))
     return pytest.mark.parametrize("name, line", cases)
 
@@ -97,8 +97,8 @@ class Result:
     after: State
 
 
-@functools.lru_cache
-@pytest.mark.usefixtures("rescaled")
+@functools.lru_cache(maxsize=2)
+@_rescaling()
 def _computed(name, line):
     """Scores and masks of a model that nothing is done to afterwards."""
     entry = conformance.TABLE[name]
@@ -111,7 +111,7 @@ def _computed(name, line):
     return Result(model, before, scores, between, masks, _state(model, x))
 
 
-@functools.lru_cache
+@functools.lru_cache(maxsize=2)
 def _pruned(name, line):
     """A model, pruned without rescaling, and its masks."""
     model = conformance.TABLE[name].build(LINES[line])
@@ -119,7 +119,7 @@ def _pruned(name, line):
     return model, synflow_tf.prune(model, scorer=scorer, **PRUNING)
 
 
-@functools.lru_cache
+@functools.lru_cache(maxsize=2)
 def _trained(name, line):
     """A model that was pruned and then trained, and its kernels before."""
     model, _ = _pruned(name, line)
@@ -212,7 +212,7 @@ def test_scores_are_finite_and_no_kernel_is_without(name, line):
 
 
 @_cases()
-@pytest.mark.usefixtures("rescaled")
+@_rescaling()
 def test_the_flow_is_homogeneous_and_conserved(name, line):
     entry = conformance.TABLE[name]
     model = _computed(name, line).model
@@ -381,7 +381,7 @@ def test_a_subclassed_model_gets_the_masks_of_its_functional_twin(line, rounds):
     assert masks.log10_flow == expected.log10_flow
 
 
-@functools.lru_cache
+@functools.lru_cache(maxsize=2)
 def _trained_on_digits(line):
     """A chain of layers with biases, trained until they are not 0."""
     line = LINES[line]

@@ -59,6 +59,7 @@ def test_scoring_compiled_by_xla_gives_the_same_scores(dtype):
     np.testing.assert_allclose(compiled_flow, flow, rtol=tolerance)
 
 
+@pytest.mark.slow  # XLA takes minutes to find out
 def test_the_radix_select_is_what_xla_cannot_compile():
     # tf.math.bincount and tf.where have results whose size depends on values;
     # a round is therefore a plain graph. Bisection by counting would compile,

@@ -186,7 +186,13 @@ def test_a_plain_vgg_reaches_the_maximal_critical_compression():
     assert np.isfinite(masks.log10_flow)
 
 
-@pytest.mark.parametrize("compression", [10, 100, 1000, 10_000])
+@pytest.mark.parametrize(
+    "compression",
+    [
+        *(pytest.param(c, marks=pytest.mark.slow) for c in (10, 100, 1000)),
+        10_000,
+    ],
+)
 def test_vgg16_bn_keeps_exact_counts_and_every_kernel(compression):
     keras.utils.set_random_seed(0)
     model = synflow_tf.models.vgg16_bn()
