@@ -43,12 +43,12 @@ def _cases(names=tuple(conformance.TABLE)):
     for name in names:
         skip = conformance.TABLE[name].skip
         for line in LINES:
-            # One process for each, since its results are shared.
-            marks = [pytest.mark.xdist_group(f"{name} {line}")]
+            marks = ()
             if line in skip:
-                marks.append(pytest.mark.skip(reason=skip[line]))
+                marks = pytest.mark.skip(reason=skip[line])
             cases.append(pytest.param(name, line, marks=marks))
-    return pytest.mark.parametrize("name, line", cases)
+    # The scope puts the tests of one model in a row: they share its results.
+    return pytest.mark.parametrize("name, line", cases, scope="module")
 
 
 @dataclasses.dataclass(frozen=True)

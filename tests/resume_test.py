@@ -104,13 +104,7 @@ def _save_more(line, model, directory):
     model.export(str(directory / "exported"), **quiet)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(line, id=name, marks=pytest.mark.xdist_group(name))
-        for name, line in LINES.items()
-    ],
-)
+@pytest.fixture(scope="module", params=LINES.values(), ids=LINES)
 def saved(request, tmp_path_factory):
     """A line, a model of it that was pruned and trained, its masks and files.
 
