@@ -18,6 +18,10 @@ EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 BOTH = pytest.mark.parametrize("line", [keras, tf_keras])
 
 
+def _slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def _images(n=8):
     rng = np.random.default_rng(0)
     images = rng.normal(size=(n, 8, 8, 1)).astype("float32")
@@ -136,9 +140,9 @@ def test_the_training_script_runs_on_digits(line, tmp_path):
     "flags, message",
     [
         (["--sparsity=0.5", "--compression=2"], "not both"),
-        (["--sparsity=1.0"], "--sparsity"),
-        (["--compression=0.5"], "--compression >= 1"),
-        (["--compression=many"], "--compression"),
+        _slow(["--sparsity=1.0"], "--sparsity"),
+        _slow(["--compression=0.5"], "--compression >= 1"),
+        _slow(["--compression=many"], "--compression"),
         (["stray"], "Unknown arguments"),
     ],
 )

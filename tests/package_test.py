@@ -73,19 +73,25 @@ def test_tfmot_can_be_imported_first():
 
 
 def test_a_terminal_shows_a_bar_and_a_file_does_not():
-    code = (
+    printed = _in_a_new_process(
         "import sys, synflow_tf\n"
-        "sys.stdout.isatty = lambda: {tty}\n"
         "model = synflow_tf.models.fc((8, 8, 1))\n"
-        "synflow_tf.prune(model, sparsity=0.5, rounds=3, progress={wanted})\n"
+        "for tty in (True, False):\n"
+        "    sys.stdout.isatty = lambda: tty\n"
+        "    for wanted in (True, False):\n"
+        "        synflow_tf.compute_masks(\n"
+        "            model, 0.5, rounds=3, progress=wanted\n"
+        "        )\n"
+        "        print(f'terminal: {tty}, wanted: {wanted};')\n"
     )
-    shown = {
-        (tty, wanted): _in_a_new_process(code.format(tty=tty, wanted=wanted))
-        for tty in (True, False)
-        for wanted in (True, False)
-    }
-    assert "3/3" in shown.pop((True, True))
-    assert set(shown.values()) == {""}
+    bar, *others = printed.split(";")
+    assert "3/3" in bar and "terminal: True, wanted: True" in bar
+    assert [other.strip() for other in others] == [
+        "terminal: True, wanted: False",
+        "terminal: False, wanted: True",
+        "terminal: False, wanted: False",
+        "",
+    ]
 
 
 def test_the_setup_requires_what_is_imported():
