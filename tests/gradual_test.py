@@ -604,3 +604,17 @@ def test_pruning_to_the_same_sparsity_again_changes_nothing(line):
     assert synflow_tf.prune(model, sparsity=0.8, rounds=4) == masks
     assert synflow_tf.Masks.enforced(model) == masks
     _check_unchanged(model, before)
+
+
+@BOTH
+def test_values_written_over_removed_weights_do_not_count_when_pruned_further(
+    line,
+):
+    model, _ = _pruned_and_changed(line)
+    expected = synflow_tf.compute_masks(model, sparsity=0.9, rounds=4)
+    for name in LAYERS:
+        layer = model.get_layer(name)
+        kernel, bias = layer.get_weights()
+        layer.set_weights([np.where(kernel == 0, 100.0, kernel), bias])
+    assert not np.any(_flat(_kernels(model)) == 0)
+    assert synflow_tf.compute_masks(model, sparsity=0.9, rounds=4) == expected
