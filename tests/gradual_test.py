@@ -618,3 +618,16 @@ def test_values_written_over_removed_weights_do_not_count_when_pruned_further(
         layer.set_weights([np.where(kernel == 0, 100.0, kernel), bias])
     assert not np.any(_flat(_kernels(model)) == 0)
     assert synflow_tf.compute_masks(model, sparsity=0.9, rounds=4) == expected
+
+
+@BOTH
+def test_rounds_that_ask_for_no_more_than_is_removed_are_not_in_the_history(
+    line,
+):
+    model = _model(line, compiled=False)
+    begun = SIZE - synflow_tf.prune(model, sparsity=0.5, rounds=2).kept
+    masks = synflow_tf.compute_masks(model, sparsity=0.9, rounds=10)
+    removed = [int((1 - 0.1 ** (t / 10)) * SIZE) for t in range(1, 11)]
+    expected = [SIZE - count for count in removed if count > begun]
+    assert 0 < len(expected) < 10
+    assert [entry.kept for entry in masks.history] == expected
