@@ -253,6 +253,16 @@ def test_removed_weights_are_0_on_both_devices_which_are_equal(
     assert _report(folder / "report.json")["revived"] == [0] * looks
 
 
+@BOTH
+def test_removed_weights_are_0_where_the_optimizer_was_not_named(
+    scenario, line
+):
+    folder = scenario("mirrored", line)[0] / "unnamed"
+    _check_mirrored(folder)
+    looks = worker.EPOCHS * worker.STEPS
+    assert _report(folder / "report.json")["revived"] == [0] * looks
+
+
 def _check_mirrored(folder):
     _check_without_error(folder)
     replicas, masks = _replicas(folder / "after.npz"), _masks(folder / "masks")

@@ -199,6 +199,8 @@ def mirrored(line, folder):
         _attempt(_train_mirrored, line, strategy, how, folder / case)
     case = "momentum_pruned_first"
     _attempt(_masked_forward, line, strategy, CASES[case], folder / case)
+    case = "adam_pruned_first"
+    _attempt(_unnamed, line, strategy, CASES[case], folder / "unnamed")
 
 
 def modes(line, folder):
@@ -280,6 +282,26 @@ def _train_mirrored(line, strategy, how, folder):
     )
 
 
+def _unnamed(line, strategy, how, folder):
+    """Trains by an optimizer that `enforce` was not told of."""
+    _, (optimizer, arguments), *_ = how
+    with strategy.scope():
+        model = make_model(line)
+        optimizer = getattr(line.optimizers, optimizer)(**arguments)
+        optimizer.build(model.trainable_variables)
+    np.savez(folder / "before.npz", *model.get_weights())
+    masks = synflow_tf.prune(model, **PRUNING)
+    revived = []
+
+    def after_step():
+        revived.append(_revived(strategy, model, masks))
+
+    _loop(strategy, model, optimizer, EPOCHS, after_step)
+    masks.save(folder / "masks")
+    _save_replicas(folder / "after.npz", strategy, model)
+    _save_json(folder / "report.json", revived=revived)
+
+
 def _masked_forward(line, strategy, how, folder):
     """Trains without us, with the masks inside the forward pass."""
     masks = synflow_tf.Masks.load(folder / "masks")
@@ -321,7 +343,12 @@ def _train(line, strategy, model, optimizer, epochs, after_step):
     if line is tf_keras:
         callback = _watch(line, end=after_step)
         model.fit(_data(), epochs=epochs, callbacks=[callback], verbose=0)
-        return
+    else:
+        _loop(strategy, model, optimizer, epochs, after_step)
+
+
+def _loop(strategy, model, optimizer, epochs, after_step):
+    """Trains a model on all replicas, without `fit`."""
 
     def step(images, labels):
         with tf.GradientTape() as tape:
@@ -330,7 +357,8 @@ def _train(line, strategy, model, optimizer, epochs, after_step):
             )
             mean = tf.reduce_mean(losses) / strategy.num_replicas_in_sync
         gradients = tape.gradient(mean, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)
+        pairs = zip(gradients, model.trainable_variables, strict=True)
+        optimizer.apply_gradients(pairs)
 
     @tf.function
     def run(images, labels):
