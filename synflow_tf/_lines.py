@@ -47,3 +47,8 @@ def register_serializable(cls):
     for line in LINES:
         line.saving.register_keras_serializable(package="synflow_tf")(cls)
     return cls
+
+
+def registered_name(cls):
+    """The name under which a class was registered, or its own."""
+    return keras.saving.get_registered_name(cls)

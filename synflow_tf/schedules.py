@@ -33,8 +33,10 @@ class Schedule(abc.ABC):
 
     Args:
         final_sparsity: number in [0, 1), the fraction removed at `end_step`.
-        begin_step: int >= 0, the last step at which nothing is removed.
-        end_step: int > `begin_step`, the step that reaches `final_sparsity`.
+        begin_step: int >= 0, the last step at which nothing is removed, if
+            `end_step` is later.
+        end_step: int >= `begin_step`, the step that reaches `final_sparsity`;
+            at once if it is `begin_step`.
         frequency: int >= 1; the schedule asks for pruning at `begin_step`
             and every `frequency` steps from there.
 
@@ -46,7 +48,7 @@ class Schedule(abc.ABC):
         _validation.sparsity("final_sparsity", final_sparsity)
         self.begin_step = _validation.integer("begin_step", begin_step, 0)
         self.end_step = _validation.integer(
-            "end_step", end_step, self.begin_step + 1
+            "end_step", end_step, self.begin_step
         )
         self.frequency = _validation.integer("frequency", frequency, 1)
         self.final_sparsity = final_sparsity
@@ -84,10 +86,10 @@ class Schedule(abc.ABC):
             `fractions.Fraction`, so that the last count is exact too.
         """
         final = 1 - _validation.decimal(self.final_sparsity)
-        if step <= self.begin_step:
-            return 1.0
         if step >= self.end_step:
             return final
+        if step <= self.begin_step:
+            return 1.0
         progress = (step - self.begin_step) / (self.end_step - self.begin_step)
         return self._density(float(final), progress)
 
@@ -115,25 +117,38 @@ class Schedule(abc.ABC):
             float32.
         """
         step = tf.cast(step, tf.int64)
-        length = self.end_step - self.begin_step
-        since = tf.clip_by_value(step - self.begin_step, 0, length)
+        # Of length 0 it goes from step -1 to 0, so to say.
+        length = max(self.end_step - self.begin_step, 1)
+        since = tf.clip_by_value(step - self.end_step + length, 0, length)
         final = 1.0 - float(self.final_sparsity)
         density = self._density(final, tf.cast(since, tf.float64) / length)
         return self.should_prune(step), tf.cast(1.0 - density, tf.float32)
 
     def get_config(self):
-        """Returns the constructor's arguments as a flat dict."""
+        """Returns class and arguments as tfmot's wrapper saves and loads them.
+
+        Returns:
+            dict: "class_name", the name that the class is registered under in
+            both Keras lines, and "config", the constructor's arguments.
+        """
         return {
-            "final_sparsity": float(self.final_sparsity),
-            "begin_step": self.begin_step,
-            "end_step": self.end_step,
-            "frequency": self.frequency,
+            "class_name": _lines.registered_name(type(self)),
+            "config": {
+                "final_sparsity": float(self.final_sparsity),
+                "begin_step": self.begin_step,
+                "end_step": self.end_step,
+                "frequency": self.frequency,
+            },
         }
 
     @classmethod
     def from_config(cls, config):
-        """Returns the schedule whose `get_config` gave `config`."""
-        return cls(**config)
+        """Returns the schedule whose `get_config` gave `config`.
+
+        Args:
+            config: that dict, or only its "config".
+        """
+        return cls(**config.get("config", config))
 
 
 @_lines.register_serializable

@@ -66,6 +66,18 @@ def test_the_contract_is_tensors_of_bool_and_float32_also_when_traced(cls):
 
 
 @ALL
+@pytest.mark.parametrize("step, sparsity", [(0, 0), (4, 0), (5, 0.9), (6, 0.9)])
+def test_a_schedule_that_ends_where_it_begins_prunes_at_once(
+    cls, step, sparsity
+):
+    schedule = cls(0.9, begin_step=5, end_step=5)
+    assert float(schedule.density(step)) == pytest.approx(1 - sparsity)
+    prunes, given = schedule(step)
+    np.testing.assert_allclose(given, sparsity)
+    assert prunes.numpy() == (step == 5)
+
+
+@ALL
 def test_the_last_density_is_exact(cls):
     schedule = cls(0.29, begin_step=0, end_step=7, frequency=1)
     assert schedule.density(7) == fractions.Fraction(71, 100)
@@ -79,7 +91,7 @@ def test_the_last_density_is_exact(cls):
         ({"final_sparsity": -0.1}, "Argument `final_sparsity`"),
         ({"final_sparsity": float("nan")}, "Argument `final_sparsity`"),
         ({"begin_step": -1}, "Argument `begin_step`"),
-        ({"end_step": 5}, "Argument `end_step`"),
+        ({"end_step": 4}, "Argument `end_step`"),
         ({"end_step": -1}, "Argument `end_step`"),
         ({"frequency": 0}, "Argument `frequency`"),
     ],
@@ -96,12 +108,16 @@ def test_the_config_is_inverse_and_loads_in_both_lines(cls, line):
     schedule = cls(0.75, begin_step=3, end_step=30, frequency=2)
     config = schedule.get_config()
     assert config == {
-        "final_sparsity": 0.75,
-        "begin_step": 3,
-        "end_step": 30,
-        "frequency": 2,
+        "class_name": f"synflow_tf>{cls.__name__}",
+        "config": {
+            "final_sparsity": 0.75,
+            "begin_step": 3,
+            "end_step": 30,
+            "frequency": 2,
+        },
     }
     assert cls.from_config(config).get_config() == config
+    assert cls.from_config(config["config"]).get_config() == config
     saved = line.saving.serialize_keras_object(schedule)
     loaded = line.saving.deserialize_keras_object(saved)
     assert type(loaded) is cls
