@@ -7,6 +7,8 @@
 See https://arxiv.org/abs/2006.05467 and README.md.
 """
 
+import importlib
+
 from synflow_tf import datasets as datasets
 from synflow_tf import models as models
 from synflow_tf import schedules as schedules
@@ -33,3 +35,10 @@ __all__ = [
     "scorers",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name):
+    # Importing tfmot changes what `tf.keras` is: only when it is asked for.
+    if name == "tfmot":
+        return importlib.import_module("synflow_tf.tfmot")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

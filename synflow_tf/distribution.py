@@ -13,25 +13,25 @@ import tensorflow as tf
 from synflow_tf import variables
 
 
-def check_same(pairs, paths):
+def check_same(pairs):
     """Raises unless all workers give the same masks; all must call it.
 
     An all-gather of a checksum. Without several workers nothing happens.
 
     Args:
-        pairs: list of pairs of a Keras variable and its mask, a bool array.
-        paths: list of str, the paths of the variables.
+        pairs: list of pairs of a `variables.Weight` and its mask, a bool
+            array.
 
     Raises:
         ValueError: if the masks of another worker differ.
     """
-    strategies = [variables.strategy_of(variable) for variable, _ in pairs]
+    strategies = [variables.strategy_of(w.variable) for w, _ in pairs]
     for strategy in strategies:
         if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
             break
     else:
         return
-    own = checksum((mask for _, mask in pairs), paths)
+    own = checksum((mask for _, mask in pairs), [w.path for w, _ in pairs])
 
     def gather():
         context = tf.distribute.get_replica_context()

@@ -16,15 +16,14 @@ class MaskConstraint:
     """Sets a variable to 0 where its mask is 0, after its own constraint.
 
     Args:
-        mask: bool array of the variable's shape.
-        dtype: the dtype of the variable. The mask is held in it, as 1 and 0: a
-            product takes half the time of a selection by bools.
+        mask: variable of 1 and 0, of the shape and dtype of the other (a
+            product takes half the time of a selection by bools, and an array
+            would be copied into the traced step).
         inner: the constraint the variable has already, or None.
     """
 
-    def __init__(self, mask, dtype, inner=None):
-        # A variable, because an array would be copied into the traced step.
-        self.mask = tf.Variable(tf.cast(mask, dtype), trainable=False)
+    def __init__(self, mask, inner=None):
+        self.mask = mask
         self.inner = inner
 
     def __call__(self, value):
@@ -44,27 +43,40 @@ def zero(variable, mask):
     variable.assign(select(mask, variables.value(variable)))
 
 
-def enforce(variable, mask):
+def enforce(weight, mask):
     """Sets the removed entries to 0 and keeps them so, under any optimizer.
 
+    The mask of a pruning wrapper of tfmot around it is set as well: it is the
+    one that the constraint applies.
+
     Args:
-        variable: a Keras variable.
+        weight: a `variables.Weight`.
         mask: bool array of its shape.
 
     Returns:
         bool, whether steps that have been traced before do not know of it.
     """
+    variable, held = weight.variable, weight.wrapper_mask
     zero(variable, mask)
     constraint = constraint_of(variable)
-    if constraint is not None:
-        constraint.mask.assign(tf.cast(mask, variable.dtype))
-        return False
     inner = variables.get_constraint(variable)
-    strategy = variables.strategy_of(variable)
-    with strategy.scope() if strategy else contextlib.nullcontext():
-        constraint = MaskConstraint(mask, variable.dtype, inner)
-    variables.set_constraint(variable, constraint)
+    if constraint is not None:
+        if held is None or held is constraint.mask:
+            _set(constraint.mask, mask)
+            return False
+        inner = constraint.inner
+    if held is None:
+        strategy = variables.strategy_of(variable)
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            held = tf.Variable(tf.cast(mask, variable.dtype), trainable=False)
+    else:
+        _set(held, mask)
+    variables.set_constraint(variable, MaskConstraint(held, inner))
     return True
+
+
+def _set(held, mask):
+    held.assign(tf.cast(mask, held.dtype))
 
 
 def constraint_of(variable):
@@ -73,14 +85,26 @@ def constraint_of(variable):
     return constraint if isinstance(constraint, MaskConstraint) else None
 
 
-def mask_of(variable):
-    """The mask that `enforce` holds, a bool array, or None."""
-    constraint = constraint_of(variable)
-    return None if constraint is None else constraint.mask.numpy().astype(bool)
+def is_enforced(weight):
+    """Whether `enforce` holds a weight."""
+    return constraint_of(weight.variable) is not None
 
 
-def release(variable):
-    """Ends `enforce`; nothing happens where there is none."""
-    constraint = constraint_of(variable)
+def mask_of(weight):
+    """The mask that a weight is held to, a bool array, or None.
+
+    Args:
+        weight: a `variables.Weight`, held by `enforce` or by a wrapper.
+    """
+    constraint = constraint_of(weight.variable)
+    held = weight.wrapper_mask if constraint is None else constraint.mask
+    return None if held is None else variables.value(held).numpy() != 0
+
+
+def release(weight):
+    """Ends `enforce` of a weight; nothing happens where there is none."""
+    constraint = constraint_of(weight.variable)
     if constraint is not None:
-        variables.set_constraint(variable, constraint.inner)
+        variables.set_constraint(weight.variable, constraint.inner)
+    if weight.wrapper_mask is not None:
+        _set(weight.wrapper_mask, tf.ones(weight.shape))

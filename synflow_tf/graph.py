@@ -1,7 +1,8 @@
 """Reads a Keras model, of either line, as one flat list of nodes.
 
-Nested models are inlined, shared layers stay shared, and a layer whose `call`
-is the user's own is opened: what it does becomes nodes as well (`tracing`).
+Nested models are inlined, shared layers stay shared, pruning wrappers are left
+out, and a layer whose `call` is the user's own is opened: what it does becomes
+nodes as well (`tracing`).
 Together with `calls`, `tracing`, `signatures`, `replacing` and `variables` this
 is the room that knows how Keras stores a model.
 """
@@ -16,6 +17,7 @@ from synflow_tf import _lines
 from synflow_tf import calls as calls_lib
 from synflow_tf import signatures
 from synflow_tf import tracing
+from synflow_tf import wrappers
 from synflow_tf.calls import Slot as Slot
 
 
@@ -178,6 +180,7 @@ class _Reader:
         Returns:
             list of `Slot`, what it returns, flat.
         """
+        layer = wrappers.inside(layer)
         self._check_line(layer)
         if self._leaf(layer):
             if symbolic is None:

@@ -123,8 +123,8 @@ class Masks(collections.abc.Mapping):
         Raises:
             ValueError: if the masks are not of this model; it is unchanged.
         """
-        for variable, mask in self._pairs(model):
-            enforcement.zero(variable, mask)
+        for weight, mask in self._pairs(model):
+            enforcement.zero(weight.variable, mask)
         return model
 
     def enforce(self, model, optimizer=None):
@@ -157,8 +157,8 @@ class Masks(collections.abc.Mapping):
         """
         pairs = self._pairs(model)
         gradients.check_optimizer(optimizer)
-        distribution.check_same(pairs, list(self))
-        new = [enforcement.enforce(variable, mask) for variable, mask in pairs]
+        distribution.check_same(pairs)
+        new = [enforcement.enforce(weight, mask) for weight, mask in pairs]
         if gradients.follow(model) or any(new):
             variables.forget_train_function(model)
         if optimizer is not None:
@@ -183,9 +183,9 @@ class Masks(collections.abc.Mapping):
         """
         pairs = self._pairs(model)
         gradients.check_optimizer(optimizer)
-        for variable, _ in pairs:
-            enforcement.release(variable)
-        if Masks.enforced(model) is None:
+        for weight, _ in pairs:
+            enforcement.release(weight)
+        if not any(map(enforcement.is_enforced, variables.weights(model))):
             gradients.unfollow(model)
             if optimizer is not None:
                 gradients.detach(optimizer)
@@ -220,7 +220,7 @@ class Masks(collections.abc.Mapping):
                     f"{path!r} has shape {weights[path].shape}; its mask has "
                     f"{mask.shape}."
                 )
-        return [(weights[path].variable, mask) for path, mask in self.items()]
+        return [(weights[path], mask) for path, mask in self.items()]
 
     @classmethod
     def from_model(cls, model, prunable=None):
@@ -243,7 +243,9 @@ class Masks(collections.abc.Mapping):
 
     @classmethod
     def enforced(cls, model):
-        """Returns the masks that `enforce` holds a model to.
+        """Returns the masks that a model is held to.
+
+        By `enforce`, or, in a model of tfmot, by the pruning wrappers.
 
         Args:
             model: a built model of either Keras line.
@@ -252,8 +254,7 @@ class Masks(collections.abc.Mapping):
             `Masks`, or None if no weight has one.
         """
         masks = {
-            w.path: enforcement.mask_of(w.variable)
-            for w in variables.weights(model)
+            w.path: enforcement.mask_of(w) for w in variables.weights(model)
         }
         masks = {path: m for path, m in masks.items() if m is not None}
         return cls(masks) if masks else None

@@ -79,7 +79,7 @@ class Problem:
         """Bool tensor of shape (n,): False where a mask is enforced."""
         pieces = [
             tf.ones(weight.size, tf.bool)
-            if (mask := enforcement.mask_of(weight.variable)) is None
+            if (mask := enforcement.mask_of(weight)) is None
             else tf.reshape(mask, [-1])
             for weight in self.weights
         ]

@@ -13,6 +13,7 @@ import tensorflow as tf
 from synflow_tf import _lines
 from synflow_tf import calls
 from synflow_tf import graph as graph_lib
+from synflow_tf import wrappers
 
 # What Keras calls the weights that connections are made of.
 _KERNELS = frozenset(
@@ -37,12 +38,15 @@ class Weight:
         is_kernel: bool, whether it is pruned unless told otherwise: its name
             is that of a kernel, or a layer's `get_prunable_weights()` (tfmot's
             protocol) names it.
+        wrapper_mask: the mask variable of the pruning wrapper of tfmot that
+            its layer is in, or None.
     """
 
     path: str
     layer: typing.Any
     variable: typing.Any
     is_kernel: bool
+    wrapper_mask: typing.Any = None
 
     @property
     def name(self):
@@ -61,7 +65,7 @@ class Weight:
 
 
 def weights(model):
-    """Lists the weights of a model.
+    """Lists the weights of a model, without those of pruning wrappers.
 
     Args:
         model: a built Keras model of either line.
@@ -77,9 +81,17 @@ def weights(model):
     graph_lib.check_built(model)
     found = {}
     _walk(model, "", found)
+    around = wrappers.within(model)
+    masks = wrappers.masks(around)
+    own = {id(variable) for variable in wrappers.own_variables(around)}
     order = {id(variable): None for variable in model.weights}
-    result = [found[key] for key in order if key in found]
-    return _unique(result)
+    return _unique(
+        [
+            dataclasses.replace(found[key], wrapper_mask=masks.get(key))
+            for key in order
+            if key in found and key not in own
+        ]
+    )
 
 
 def _walk(layer, prefix, found, chosen=None):
@@ -92,7 +104,8 @@ def _walk(layer, prefix, found, chosen=None):
         chosen: None, or the ids of the variables that a layer around it has
             named as prunable.
     """
-    if chosen is None and hasattr(layer, "get_prunable_weights"):
+    # Of the class: tfmot's registry sets it on layers of Keras.
+    if chosen is None and hasattr(type(layer), "get_prunable_weights"):
         chosen = {id(v) for v in layer.get_prunable_weights()}
     for name, sub in _sublayers(layer):
         _walk(sub, f"{prefix}{name}/", found, chosen)
@@ -107,7 +120,7 @@ def _walk(layer, prefix, found, chosen=None):
 
 
 def _sublayers(layer):
-    """The layers within a layer, as pairs of name and layer.
+    """The layers within a layer, without wrappers, as pairs of name and layer.
 
     By their own names in functional and sequential models; elsewhere by the
     attributes that hold them, which stay the same when Keras makes up other
@@ -115,16 +128,23 @@ def _sublayers(layer):
     """
     sequential = tuple(line.Sequential for line in _lines.LINES)
     if calls.as_functional(layer) or isinstance(layer, sequential):
-        return [(sub.name, sub) for sub in layer.layers]
+        subs = map(wrappers.inside, layer.layers)
+        return [(sub.name, sub) for sub in subs]
     subs = layer._flatten_layers(include_self=False, recursive=False)
-    known = {id(sub): (sub.name, sub) for sub in subs}
+    known = {id(sub): _named(sub.name, sub) for sub in subs}
     held = {}
     for attribute, value in vars(layer).items():
         if not _KERAS_LISTS.fullmatch(attribute):
             for path, sub in _held(attribute.lstrip("_"), value):
                 if id(sub) in known:
-                    held.setdefault(id(sub), (path, sub))
+                    held.setdefault(id(sub), _named(path, sub))
     return list({**known, **held}.values())
+
+
+def _named(name, layer):
+    if wrappers.is_wrapper(layer) and name == layer.name:
+        name = layer.layer.name
+    return name, wrappers.inside(layer)
 
 
 def _held(path, value):

@@ -1,0 +1,40 @@
+"""Pruning while a wrapped model trains, at the steps of a schedule."""
+
+import inspect
+
+import tensorflow as tf
+import tf_keras
+
+from synflow_tf import callbacks
+from synflow_tf import variables
+from synflow_tf import wrappers
+
+
+class Gradual(callbacks.SynFlowPruning):
+    """Counts steps as tfmot does: the first training step is 1.
+
+    They are in the wrappers (`pruning_step`), and so in every saved file.
+    """
+
+    def _steps_done(self):
+        steps = [w.pruning_step for w in wrappers.within(self.model)]
+        # A layer that is called twice counts twice.
+        return 1 + min(int(variables.value(step)) for step in steps)
+
+
+def fit_with(model, callback):
+    """The `fit` of a model, with a callback in the last place."""
+    method = type(model).fit
+    signature = inspect.signature(method)
+
+    def fit(*args, **kwargs):
+        bound = signature.bind(model, *args, **kwargs)
+        given = bound.arguments.get("callbacks")
+        if isinstance(given, tf_keras.callbacks.CallbackList):
+            given.append(callback)
+        else:
+            given = [*tf.nest.flatten(given or []), callback]
+        bound.arguments["callbacks"] = given
+        return method(*bound.args, **bound.kwargs)
+
+    return fit

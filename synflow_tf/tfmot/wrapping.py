@@ -1,0 +1,138 @@
+"""Puts layers into tfmot's wrappers, which then hold masks of this library."""
+
+import dataclasses
+import warnings
+
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+import tf_keras
+from tensorflow_model_optimization.python.core.sparsity.keras import (
+    prune_registry,
+)
+
+from synflow_tf import enforcement
+from synflow_tf import variables
+from synflow_tf import wrappers
+
+# The step at which tfmot's own pruning, by magnitude, would begin: never.
+NEVER = 2**31 - 1
+
+
+def is_graph(layer):
+    """Whether it is a model whose layers can be wrapped one by one."""
+    return isinstance(layer, tf_keras.Sequential) or (
+        isinstance(layer, tf_keras.Model) and layer._is_graph_network
+    )
+
+
+def leaves(model):
+    """The layers of a model, and of those in it, that are no models to open."""
+    found = []
+    for layer in model.layers:
+        found += leaves(layer) if is_graph(layer) else [layer]
+    return found
+
+
+def check(model):
+    """Raises if a wrapper of a model prunes by itself."""
+    for wrapper in wrappers.within(model):
+        if getattr(wrapper.pruning_schedule, "begin_step", 0) < NEVER:
+            raise ValueError(
+                "Argument `to_prune` must not be pruned by magnitude too. "
+                f"Received: model {model.name!r}, whose layer {wrapper.name!r} "
+                f"has the schedule {wrapper.pruning_schedule!r}. Take its "
+                "wrappers off: `tfmot.sparsity.keras.strip_pruning(model)`."
+            )
+
+
+def wrap(to_prune, model, layers, masks):
+    """Puts layers into wrappers that hold masks, and enforces these.
+
+    Returns:
+        `to_prune`, wrapped.
+    """
+    weights = {w.path: w for w in variables.weights(model)}
+    pruned = {id(weights[path].variable) for path in masks}
+    schedule = tfmot.sparsity.keras.ConstantSparsity(masks.sparsity, NEVER)
+    made = {}
+
+    def wrapped(layer):
+        if id(layer) not in made:
+            made[id(layer)] = (
+                tf_keras.models.clone_model(layer, clone_function=wrapped)
+                if is_graph(layer)
+                else _wrap(layer, pruned, schedule)
+            )
+        return made[id(layer)]
+
+    if layers is None:
+        if any(_can_hold(layer, pruned) for layer in leaves(model)):
+            model = wrapped(model)
+        vars(model).pop("fit", None)
+        result = model
+        around = wrappers.within(model)
+    else:
+        result = [_build(wrapped(layer)) for layer in layers]
+        around = list(filter(wrappers.is_wrapper, result))
+    wrappers.name_apart(around)
+    held = wrappers.masks(around)
+    for path, mask in masks.items():
+        mask_variable = held.get(id(weights[path].variable))
+        weight = dataclasses.replace(weights[path], wrapper_mask=mask_variable)
+        enforcement.enforce(weight, mask)
+    masks.enforce(model)
+    _warn_of_others([p for p in masks if id(weights[p].variable) not in held])
+    return result if isinstance(to_prune, (tf_keras.Model, list)) else result[0]
+
+
+def _wrap(layer, pruned, schedule):
+    """A layer in a wrapper if it has weights to prune, else as it is."""
+    if isinstance(layer, tf_keras.layers.InputLayer):  # in a list of layers
+        return type(layer).from_config(layer.get_config())
+    if not _can_hold(layer, pruned):
+        return layer
+    return tfmot.sparsity.keras.prune_low_magnitude(
+        layer, schedule, dtype=layer.dtype_policy
+    )
+
+
+def _can_hold(layer, pruned):
+    """Whether a new wrapper around a layer has a mask for a pruned weight.
+
+    Args:
+        layer: a layer.
+        pruned: set of ids of variables.
+    """
+    # Files with wrapped attention cannot be loaded by tfmot 0.8.1.
+    attention = isinstance(layer, tf_keras.layers.MultiHeadAttention)
+    if attention or wrappers.is_wrapper(layer):
+        return False
+    if hasattr(type(layer), "get_prunable_weights"):
+        return any(id(v) in pruned for v in layer.get_prunable_weights())
+    if not prune_registry.PruneRegistry.supports(layer):
+        return False
+    prunable = prune_registry.PruneRegistry.make_prunable(layer)
+    if any(id(v) in pruned for v in prunable.get_prunable_weights()):
+        return True
+    del layer.get_prunable_weights
+    return False
+
+
+def _build(layer):
+    """Builds a wrapper around a layer that is built, outside of a model."""
+    if wrappers.is_wrapper(layer) and not layer.built:
+        with tf.name_scope(layer.name):
+            layer.build(getattr(layer.layer, "_build_input_shape", None))
+    return layer
+
+
+def _warn_of_others(paths):
+    if paths:
+        some = ", ".join(map(repr, paths[:6]))
+        warnings.warn(
+            f"tfmot's wrappers do not hold {len(paths)} of the pruned weights "
+            f"({some}{' ...' if paths[6:] else ''}). A constraint keeps what "
+            "is removed of them at 0; files do not contain it. After loading "
+            "one, call `synflow_tf.Masks.from_model(model).enforce(model)`.",
+            stacklevel=4,
+        )
