@@ -40,6 +40,14 @@ setuptools.setup(
         "gpu": ["tensorflow[and-cuda]>=2.16"],
         "litert": ["ai-edge-litert"],
         "tensorboard": ["tensorboard"],
-        "test": ["hypothesis", "pytest", "pytest-xdist", "ruff", *_EXAMPLES],
+        "test": [
+            "ai-edge-litert",
+            "hypothesis",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "tensorboard",
+            *_EXAMPLES,
+        ],
     },
 )

@@ -14,6 +14,7 @@ from synflow_tf import models as models
 from synflow_tf import schedules as schedules
 from synflow_tf import scorers as scorers
 from synflow_tf.callbacks import SynFlowPruning as SynFlowPruning
+from synflow_tf.export import export_tflite as export_tflite
 from synflow_tf.linearize import register_rule as register_rule
 from synflow_tf.masks import Masks as Masks
 from synflow_tf.pruning import compute_masks as compute_masks
@@ -27,6 +28,7 @@ __all__ = [
     "SynFlowPruning",
     "compute_masks",
     "datasets",
+    "export_tflite",
     "models",
     "prune",
     "register_rule",

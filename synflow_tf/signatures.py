@@ -129,9 +129,9 @@ def _filled_in(known, input_shape):
     )
     if not fits:
         raise ValueError(
-            "Argument `input_shape` must give the size of the input that "
-            "scores are computed for, without the batch dimension, where the "
-            f"model leaves it open: {known}. "
+            "Argument `input_shape` must give the size of the input, without "
+            "the batch dimension, where the model leaves it open: "
+            f"{known}. "
             f"Received: input_shape={input_shape!r}"
         )
     return shapes

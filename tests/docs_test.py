@@ -36,7 +36,10 @@ def test_a_snippet_of_the_readme_runs(number, tmp_path):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_module_give_what_they_say(name, tmp_path):
+def test_the_examples_of_a_module_give_what_they_say(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # some write files
     module = importlib.import_module(name)
     results = doctest.testmod(
         module,
@@ -46,8 +49,10 @@ def test_the_examples_of_a_module_give_what_they_say(name, tmp_path):
     assert results.failed == 0
     # Every module with public functions shows how to use them.
     assert results.attempted or name not in (
+        "synflow_tf.export",
         "synflow_tf.masks",
         "synflow_tf.pruning",
         "synflow_tf.schedules",
         "synflow_tf.scoring",
+        "synflow_tf.tfmot.pruning",
     )

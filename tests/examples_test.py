@@ -195,3 +195,42 @@ def test_the_pruning_script_keeps_n_of_m(tmp_path):
     for mask in masks.values():
         groups = mask.T.reshape(-1, 4)
         assert np.all(groups.sum(axis=1) == 2)
+
+
+def test_the_tfmot_script_trains_strips_quantizes_and_exports(tmp_path):
+    done = _run(
+        "tfmot_pipeline.py",
+        "--model=fc",
+        "--epochs=2",
+        "--rounds=5",
+        "--sparsity=0.9",
+        f"--data_dir={tmp_path / 'data'}",
+        f"--output_dir={tmp_path / 'out'}",
+    )
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "out" / "table.csv", newline="") as file:
+        dense, magnitude, synflow = csv.DictReader(file)
+    assert dense["method"] == "dense" and float(dense["sparsity"]) == 0
+    assert float(synflow["sparsity"]) == 0.9
+    np.testing.assert_allclose(float(magnitude["sparsity"]), 0.9, atol=1e-3)
+    for row in (dense, magnitude, synflow):
+        name = row["method"]
+        written = tmp_path / "out" / f"{name}.tflite"
+        smaller = min(int(row["tflite"]), int(row["sparse"]))
+        assert written.stat().st_size == smaller
+        int8 = tmp_path / "out" / f"{name}_int8.tflite"
+        assert int8.stat().st_size == int(row["int8"])
+        assert int(row["int8"]) < int(row["tflite"]) / 2.5
+        # 360 test images
+        assert abs(float(row["accuracy"]) * 360 % 1) in (0, pytest.approx(1))
+        difference = float(row["accuracy"]) - float(row["int8 accuracy"])
+        assert abs(difference) < 0.05
+        assert f"{int(row['int8 gzip']):,}" in done.stdout
+    assert int(synflow["sparse"]) < int(dense["sparse"]) / 5
+    assert float(dense["accuracy"]) > 0.5
+
+
+def test_the_tfmot_script_refuses_bad_flags(tmp_path):
+    done = _run("tfmot_pipeline.py", f"--output_dir={tmp_path}", "--sparsity=1")
+    assert done.returncode != 0
+    assert "--sparsity must be between 0 and 1" in done.stdout + done.stderr

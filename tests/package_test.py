@@ -1,6 +1,7 @@
 """The public names, and what importing them does to a process."""
 
 import inspect
+import json
 import pathlib
 import subprocess
 import sys
@@ -16,6 +17,7 @@ PUBLIC = [
     "SynFlowPruning",
     "compute_masks",
     "datasets",
+    "export_tflite",
     "models",
     "prune",
     "register_rule",
@@ -61,6 +63,47 @@ def test_importing_changes_neither_the_environment_nor_tf_keras():
         "assert 'tensorflow_model_optimization' not in sys.modules\n"
         "assert 'tensorflow_datasets' not in sys.modules\n"
     )
+
+
+# What a process looks like after Keras 3 was used, with the library or without.
+_STATE = """
+import json, os, sys
+{imports}
+import tensorflow as tf
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+{use}
+assert isinstance(model, tf.keras.Model)
+assert "tensorflow_model_optimization" not in sys.modules
+print(json.dumps([tf.keras.__version__, dict(os.environ)]))
+"""
+
+
+@pytest.mark.parametrize(
+    "imports",
+    ["import synflow_tf\nimport keras", "import keras\nimport synflow_tf"],
+)
+def test_keras_3_and_the_environment_stay_where_tfmot_is_not_used(
+    imports, monkeypatch
+):
+    monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
+    use = "synflow_tf.prune(model, sparsity=0.5, rounds=1)"
+    ours = _in_a_new_process(_STATE.format(imports=imports, use=use))
+    plain = _in_a_new_process(
+        _STATE.format(imports="import keras, tf_keras", use="")
+    )
+    assert json.loads(ours) == json.loads(plain)
+    assert json.loads(ours)[0].startswith("3.")
+
+
+def test_tfmot_is_imported_when_its_part_of_the_library_is_asked_for():
+    _in_a_new_process(
+        "import sys, synflow_tf\n"
+        "assert 'tensorflow_model_optimization' not in sys.modules\n"
+        "assert callable(synflow_tf.tfmot.prune_synflow)\n"
+        "assert 'tensorflow_model_optimization' in sys.modules\n"
+    )
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        synflow_tf.nothing  # noqa: B018
 
 
 def test_tfmot_can_be_imported_first():

@@ -1,0 +1,385 @@
+"""TFLite files: what is in them, read and run apart from the library."""
+
+import gzip
+import os
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from tensorflow.lite.tools import flatbuffer_utils
+
+import synflow_tf
+from synflow_tf import tflite
+
+LINES = [keras, tf_keras]
+BOTH = pytest.mark.parametrize("line", LINES)
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path):
+    return tmp_path / "model.tflite"
+
+
+def _fc(line, sparsity=0.9):
+    line.utils.set_random_seed(0)
+    model = synflow_tf.models.fc((8, 8, 1), keras=line)
+    synflow_tf.prune(model, sparsity, rounds=10)
+    return model
+
+
+def _images(n, seed=0):
+    return np.random.default_rng(seed).random((n, 8, 8, 1)).astype("float32")
+
+
+def _dataset(n=32):
+    return lambda: ([image[None]] for image in _images(n))
+
+
+def _run(path, *inputs):
+    """The outputs of a file for arrays in the order of its input names."""
+    interpreter = tf.lite.Interpreter(model_path=str(path))
+    [signature] = interpreter.get_signature_list().values()
+    runner = interpreter.get_signature_runner()
+    return runner(**dict(zip(signature["inputs"], inputs, strict=True)))
+
+
+def _kept(path):
+    """How many values the sparse and the large dense weights have."""
+    model = flatbuffer_utils.read_model(str(path))
+    tensors = [t for g in model.subgraphs for t in g.tensors]
+    return sorted(
+        len(model.buffers[t.buffer].data) // 4
+        for t in tensors
+        if t.sparsity is not None
+    )
+
+
+@BOTH
+def test_a_sparse_file_holds_what_is_kept_and_computes_the_same(line, path):
+    model = _fc(line)
+    report = synflow_tf.export_tflite(model, path)
+    assert report.is_sparse and report.refused is None
+    kernels = [w for w in model.get_weights() if w.ndim == 2]
+    assert _kept(path) == sorted(np.count_nonzero(k) for k in kernels)
+    images = _images(5)
+    [outputs] = _run(path, images).values()
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
+    assert report.difference < 1e-6 < report.largest
+
+
+@BOTH
+def test_the_report_says_the_sizes_of_the_files(line, path, tmp_path):
+    model = _fc(line)
+    report = synflow_tf.export_tflite(model, path)
+    dense_path = tmp_path / "dense.tflite"
+    dense = synflow_tf.export_tflite(model, dense_path, sparse=False)
+    assert not dense.is_sparse and dense.sparse is None
+    for written, size in ((path, report.sparse), (dense_path, report.dense)):
+        assert size.raw == os.path.getsize(written)
+        assert size.gzip == len(gzip.compress(written.read_bytes()))
+    # 4 bytes for each weight; and for each that is kept 4 and its place.
+    assert report.dense.raw > 4 * 47_400 > report.sparse.raw > 4 * 4_740
+    assert report.dense.gzip < report.dense.raw / 5
+    assert report.path == str(path)
+    text = str(report)
+    for size in (report.dense, report.sparse):
+        assert f"{size.raw:,}" in text and f"{size.gzip:,}" in text
+    assert "sparse encoding" in text and "FULLY_CONNECTED" in text
+
+
+@BOTH
+@pytest.mark.parametrize("sparsity", [0.0, 0.2])
+def test_the_file_is_dense_where_that_is_smaller(line, sparsity, path):
+    report = synflow_tf.export_tflite(_fc(line, sparsity), path)
+    assert not report.is_sparse
+    assert report.sparse.raw >= report.dense.raw == os.path.getsize(path)
+    assert _kept(path) == []
+
+
+@BOTH
+def test_sparse_with_dynamic_range_quantization_is_refused(line, path):
+    model = _fc(line)
+    path.write_bytes(b"before")
+    with pytest.raises(ValueError, match="`sparse` must not be True here: the"):
+        synflow_tf.export_tflite(model, path, sparse=True, quantize="dynamic")
+    assert path.read_bytes() == b"before"
+    assert os.listdir(path.parent) == [path.name]
+    report = synflow_tf.export_tflite(model, path, quantize="dynamic")
+    assert not report.is_sparse and report.sparse is None
+    assert report.refused in str(report)
+    images = _images(5)
+    [outputs] = _run(path, images).values()
+    expected = model.predict(images, verbose=0)
+    assert np.max(np.abs(outputs - expected)) < 0.1 * np.max(np.abs(expected))
+    assert report.dense.raw < 2 * 47_400
+
+
+def test_a_sparse_file_with_other_outputs_is_refused(path, monkeypatch):
+    """TFLite encodes this kernel of a loop so that it is read wrongly."""
+    tf_keras.utils.set_random_seed(0)
+    inputs = keras.Input((7, 4))
+    outputs = keras.layers.Dense(2)(keras.layers.LSTM(3)(inputs))
+    model = keras.Model(inputs, outputs)
+    synflow_tf.prune(model, 0.5, rounds=3)
+    report = synflow_tf.export_tflite(model, path, batch_size=1)
+    assert not report.is_sparse
+    assert "differ" in report.refused or "cannot run" in report.refused
+    x = np.random.default_rng(0).normal(size=(1, 7, 4)).astype("float32")
+    [outputs] = _run(path, x).values()
+    np.testing.assert_allclose(outputs, model.predict(x, verbose=0), atol=1e-5)
+
+
+@BOTH
+def test_a_file_that_differs_from_the_model_is_not_written(line, path):
+    with pytest.raises(ValueError, match="gives other outputs than the model"):
+        synflow_tf.export_tflite(
+            _fc(line), path, quantize="dynamic", tolerance=1e-9
+        )
+    assert os.listdir(path.parent) == []
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "quantize, bits, error", [("float16", 16, 2e-3), ("int8", 8, 0.05)]
+)
+def test_quantized_files_are_smaller_and_about_the_same(
+    line, quantize, bits, error, path
+):
+    model = _fc(line)
+    dataset = _dataset() if quantize == "int8" else None
+    report = synflow_tf.export_tflite(
+        model, path, quantize=quantize, representative_dataset=dataset
+    )
+    assert 0.9 < report.dense.raw / (47_400 * bits / 8) < 1.5
+    images = _images(5)
+    [outputs] = _run(path, images).values()
+    expected = model.predict(images, verbose=0)
+    largest = np.max(np.abs(expected))
+    assert np.max(np.abs(outputs - expected)) < error * largest
+    assert report.difference < error * largest
+
+
+@BOTH
+@pytest.mark.parametrize("quantize", [None, "int8"])
+@pytest.mark.parametrize("kind", ["list", "dict"])
+def test_several_inputs_and_outputs_keep_their_names_and_order(
+    line, quantize, kind, path
+):
+    line.utils.set_random_seed(0)
+    first = line.Input((5,), name="zeta")
+    second = line.Input((3,), name="alpha")
+    x = line.layers.Concatenate()([first, second])
+    y, z = line.layers.Dense(4)(x), line.layers.Dense(2)(x)
+    if kind == "list":
+        model = line.Model([first, second], [y, z])
+    else:
+        model = line.Model({"zeta": first, "alpha": second}, {"q": y, "p": z})
+    rng = np.random.default_rng(0)
+    data = [
+        [rng.random((1, 5)), 10 * rng.random((1, 3))]
+        if kind == "list"
+        else [10 * rng.random((1, 3)), rng.random((1, 5))]
+        for _ in range(20)
+    ]
+    report = synflow_tf.export_tflite(
+        model,
+        path,
+        quantize=quantize,
+        representative_dataset=(lambda: iter(data)) if quantize else None,
+    )
+    a = rng.random((1, 5)).astype("float32")
+    b = rng.random((1, 3)).astype("float32")
+    outputs = _run(path, b, a)  # the names of a file are sorted
+    if kind == "list":
+        assert list(outputs) == ["output_0", "output_1"]
+        expected = dict(zip(outputs, model([a, b]), strict=True))
+    else:
+        assert sorted(outputs) == ["p", "q"]
+        expected = model({"zeta": a, "alpha": b})
+    for name, output in outputs.items():
+        np.testing.assert_allclose(
+            output, expected[name], atol=0.2 if quantize else 1e-5
+        )
+    assert report.difference < 0.02 * report.largest
+
+
+def _subclassed(line):
+    class Model(line.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = line.layers.Dense(3)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Model()
+    model.build((None, 4))
+    return model
+
+
+def _tokens(line):
+    inputs = line.Input((7,), dtype="int32")
+    x = line.layers.Embedding(11, 3)(inputs)
+    return line.Model(inputs, line.layers.Dense(2)(x))
+
+
+def _open(line):
+    inputs = line.Input((None, None, 3))
+    x = line.layers.Conv2D(4, 3)(inputs)
+    return line.Model(inputs, line.layers.GlobalAveragePooling2D()(x))
+
+
+def _recurrent(line):
+    inputs = line.Input((7, 4))
+    return line.Model(inputs, line.layers.Dense(2)(line.layers.GRU(3)(inputs)))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "make, shape, options",
+    [
+        (_subclassed, (4,), {}),
+        (_tokens, (7,), {}),
+        (_open, (9, 9, 3), {"input_shape": (9, 9, 3)}),
+        (_recurrent, (7, 4), {"batch_size": 1}),
+    ],
+)
+def test_any_model_is_exported(line, make, shape, options, path):
+    model = make(line)
+    report = synflow_tf.export_tflite(model, path, **options)
+    x = np.random.default_rng(0).integers(0, 5, (1, *shape))
+    if make is not _tokens:
+        x = x.astype("float32")
+    [outputs] = _run(path, x.astype("int32") if make is _tokens else x).values()
+    np.testing.assert_allclose(outputs, model(x), atol=1e-4)
+    assert report.difference <= 1e-3 * report.largest
+
+
+@BOTH
+def test_exporting_leaves_the_model_as_it_is(line, path):
+    model = _fc(line)
+    model.compile("adam", "mse")
+    model.fit(_images(8), np.zeros((8, 10)), verbose=0)
+    variables = [*model.weights, *model.optimizer.variables]
+    before = [v.numpy() for v in variables]
+    masks = synflow_tf.Masks.enforced(model)
+    synflow_tf.export_tflite(model, path)
+    for one, other in zip(before, variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert synflow_tf.Masks.enforced(model) == masks
+    model.fit(_images(8), np.zeros((8, 10)), verbose=0)
+    assert synflow_tf.Masks.from_model(model) == masks
+
+
+def _blocks(shape, rng):
+    """A mask whose rows of 4 along the inputs are kept or removed as one."""
+    return np.repeat(rng.random((shape[0] // 4, shape[1])) < 0.1, 4, axis=0)
+
+
+def test_operations_say_which_kernels_they_can_use(path):
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((8, 8, 16))
+    x = keras.layers.Conv2D(16, 1, name="one")(inputs)
+    x = keras.layers.Conv2D(16, 3, name="three")(x)
+    x = keras.layers.DepthwiseConv2D(3, name="depthwise")(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(32, name="blocks")(x)
+    x = keras.layers.Dense(32, name="random")(x)
+    model = keras.Model(inputs, keras.layers.Dense(32, name="dense")(x))
+    for name in ("one", "three", "random"):
+        kernel = model.get_layer(name).kernel
+        kernel.assign(kernel * (rng.random(kernel.shape) < 0.1))
+    kernel = model.get_layer("blocks").kernel
+    kernel.assign(kernel * _blocks(kernel.shape, rng))
+    report = synflow_tf.export_tflite(model, path)
+    found = {(name, kernel): n for name, kernel, n in report.operations}
+    assert found == {
+        ("CONV_2D 1x1", "xnnpack"): 1,
+        ("CONV_2D 3x3", "unpacked"): 1,
+        ("DEPTHWISE_CONV_2D", "dense"): 1,
+        ("FULLY_CONNECTED", "dense"): 1,
+        ("FULLY_CONNECTED", "sparse"): 1,
+        ("FULLY_CONNECTED", "unpacked"): 1,
+    }
+    report = synflow_tf.export_tflite(model, path, sparse=False)
+    assert {kernel for _, kernel, _ in report.operations} == {"dense"}
+
+
+def test_weights_of_float16_are_unpacked_too(path):
+    report = synflow_tf.export_tflite(_fc(keras), path, quantize="float16")
+    assert report.operations == (("FULLY_CONNECTED", "unpacked", 6),)
+
+
+def test_the_interpreter_is_litert_or_that_of_tensorflow(path, monkeypatch):
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    model = _fc(keras)
+    synflow_tf.export_tflite(model, path)
+    batch = {name: _images(1) for name in tflite.function(model).inputs}
+    assert tflite._interpreter() is litert.Interpreter
+    [one] = tflite.run(path, [batch])
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    assert tflite._interpreter() is tf.lite.Interpreter
+    [other] = tflite.run(path, [batch])
+    np.testing.assert_allclose(one["output_0"], other["output_0"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"model": 3}, TypeError, "`model` must be"),
+        ({"sparse": "yes"}, ValueError, "`sparse` must be one of"),
+        ({"quantize": "int4"}, ValueError, "`quantize` must be one of"),
+        ({"quantize": "int8"}, ValueError, "must be given for"),
+        (
+            {"representative_dataset": _dataset()},
+            ValueError,
+            "is for quantize='int8'",
+        ),
+        (
+            {"quantize": "int8", "representative_dataset": _images(3)},
+            ValueError,
+            "must be a function",
+        ),
+        (
+            {"quantize": "int8", "representative_dataset": lambda: [[1, 2]]},
+            ValueError,
+            "an array for each of the inputs",
+        ),
+        (
+            {"quantize": "int8", "representative_dataset": lambda: []},
+            ValueError,
+            "at least one sample",
+        ),
+        ({"tolerance": 0}, ValueError, "`tolerance` must be a number > 0"),
+        ({"path": "no/such/folder.tflite"}, ValueError, "folder that exists"),
+        (
+            {"model": keras.Sequential([keras.layers.Dense(2)])},
+            ValueError,
+            "must be built",
+        ),
+        ({"model": _open(keras)}, ValueError, "`input_shape` must give"),
+        ({"model": _recurrent(keras)}, ValueError, "need `batch_size=1`"),
+    ],
+)
+def test_what_cannot_be_exported_is_an_error_that_says_why(
+    arguments, error, message, path
+):
+    arguments = {"model": _fc(keras, 0.5), "path": path, **arguments}
+    with pytest.raises(error, match=message):
+        synflow_tf.export_tflite(**arguments)
+    assert not path.exists()
+
+
+def test_wrappers_must_be_stripped(path):
+    import tensorflow_model_optimization as tfmot
+
+    model = synflow_tf.models.fc((8, 8, 1), keras=tf_keras)
+    wrapped = synflow_tf.tfmot.prune_synflow(model, 0.9, rounds=5)
+    with pytest.raises(ValueError, match="strip_pruning"):
+        synflow_tf.export_tflite(wrapped, path)
+    stripped = tfmot.sparsity.keras.strip_pruning(wrapped)
+    assert synflow_tf.export_tflite(stripped, path).is_sparse
