@@ -181,8 +181,11 @@ def export_tflite(
         _check_outputs(model, quantize, dense, expected, tolerance)
         encoded = refused = None
         if sparse:
-            encoded = file("sparse", sparse=True)
-            refused = _problem(encoded, dense)
+            try:
+                encoded = file("sparse", sparse=True)
+                refused = _problem(encoded, dense)
+            except ValueError as error:
+                refused = str(error)
         if refused and sparse is True:
             raise ValueError(
                 f"Argument `sparse` must not be True here: {refused}. "

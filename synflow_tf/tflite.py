@@ -9,7 +9,6 @@ import typing
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.tools import flatbuffer_utils
 
 from synflow_tf import _lines
 from synflow_tf import signatures
@@ -198,6 +197,9 @@ def operations(content):
     Returns:
         tuple of `Operation`.
     """
+    # Here, because TensorFlow is to drop `tf.lite` one day.
+    from tensorflow.lite.tools import flatbuffer_utils
+
     model = flatbuffer_utils.read_model_from_bytearray(content)
     found = collections.Counter()
     for graph in model.subgraphs:

@@ -227,7 +227,7 @@ def test_the_tfmot_script_trains_strips_quantizes_and_exports(tmp_path):
         assert abs(difference) < 0.05
         assert f"{int(row['int8 gzip']):,}" in done.stdout
     assert int(synflow["sparse"]) < int(dense["sparse"]) / 5
-    assert float(dense["accuracy"]) > 0.5
+    assert float(dense["accuracy"]) > 0.2
 
 
 def test_the_tfmot_script_refuses_bad_flags(tmp_path):

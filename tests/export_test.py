@@ -235,7 +235,8 @@ def _open(line):
 
 def _recurrent(line):
     inputs = line.Input((7, 4))
-    return line.Model(inputs, line.layers.Dense(2)(line.layers.GRU(3)(inputs)))
+    x = line.layers.GRU(3, return_sequences=True)(inputs)
+    return line.Model(inputs, line.layers.Dense(2)(line.layers.LSTM(3)(x)))
 
 
 @BOTH

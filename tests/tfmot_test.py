@@ -14,6 +14,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 
 import synflow_tf
+from synflow_tf import variables
 from synflow_tf.tfmot import prune_synflow
 
 K = tfmot.sparsity.keras
@@ -168,6 +169,9 @@ def test_wrappers_change_neither_paths_nor_scores(make):
     wrapped = prune_synflow(model, 0.0)
     again = synflow_tf.score(wrapped)
     assert list(again) == list(scores)
+    assert [w.path for w in variables.weights(wrapped)] == [
+        w.path for w in variables.weights(model)
+    ]
     for path in scores:
         np.testing.assert_array_equal(again[path], scores[path])
 
@@ -193,7 +197,7 @@ def test_the_wrappers_hold_the_masks_and_tfmot_never_changes_them(make, data):
     assert synflow_tf.Masks.enforced(wrapped) == masks
 
 
-@pytest.mark.parametrize("make", [_conv, _nested, _efficient])
+@pytest.mark.parametrize("make", [_conv, _nested, _shared, _efficient])
 @pytest.mark.parametrize("steps", [1, 4])
 def test_gradual_pruning_is_by_the_schedule_and_by_the_flow(make, steps, data):
     """The same as our callback does to the same model without wrappers."""
@@ -260,6 +264,31 @@ def test_gradual_pruning_takes_callbacks_in_any_form_and_our_schedules(data):
     )
     wrapped.fit(*data, batch_size=4, callbacks=several, verbose=0)
     assert synflow_tf.Masks.enforced(wrapped) == masks
+
+
+def test_gradual_pruning_outlives_weights_that_are_written_back(data):
+    schedule = K.ConstantSparsity(0.9, begin_step=12, frequency=1)
+    wrapped = prune_synflow(_conv(), pruning_schedule=schedule, rounds=5)
+    _compile(wrapped, tf_keras.optimizers.SGD(0.01))
+    # The first epoch counts as the best: its weights are not pruned yet.
+    best = tf_keras.callbacks.EarlyStopping(
+        "loss", patience=1, mode="max", restore_best_weights=True
+    )
+    history = _fit(wrapped, data, epochs=3, callbacks=[best])
+    assert len(history.epoch) == 2 and best.best_epoch == 0
+    masks = synflow_tf.Masks.enforced(wrapped)
+    assert masks.size - masks.kept == _removed(0.9, masks.size)
+    assert synflow_tf.Masks.from_model(wrapped).kept <= masks.kept
+
+
+def test_pruning_at_once_ends_gradual_pruning(data):
+    schedule = K.ConstantSparsity(0.9, begin_step=0, frequency=1)
+    wrapped = prune_synflow(_conv(), pruning_schedule=schedule, rounds=5)
+    again = prune_synflow(wrapped, 0.5, rounds=5)
+    assert again is wrapped
+    _fit(_compile(again), data)
+    masks = synflow_tf.Masks.enforced(again)
+    assert masks.size - masks.kept == _removed(0.5, masks.size)
 
 
 _CONTINUE = """

@@ -112,10 +112,7 @@ def _can_hold(layer, pruned):
     if not prune_registry.PruneRegistry.supports(layer):
         return False
     prunable = prune_registry.PruneRegistry.make_prunable(layer)
-    if any(id(v) in pruned for v in prunable.get_prunable_weights()):
-        return True
-    del layer.get_prunable_weights
-    return False
+    return any(id(v) in pruned for v in prunable.get_prunable_weights())
 
 
 def _build(layer):
