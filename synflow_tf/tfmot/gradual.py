@@ -21,6 +21,16 @@ class Gradual(callbacks.SynFlowPruning):
         # A layer that is called twice counts twice.
         return 1 + min(int(variables.value(step)) for step in steps)
 
+    def on_train_end(self, logs=None):
+        """Masks weights, and masks, that were written back since.
+
+        The masks of wrappers are among the weights that `EarlyStopping` puts
+        back.
+        """
+        super().on_train_end(logs)
+        if self._begun:
+            self.masks.enforce(self.model)
+
 
 def fit_with(model, callback):
     """The `fit` of a model, with a callback in the last place."""
