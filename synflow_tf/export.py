@@ -42,8 +42,7 @@ class TFLiteReport:
         is_sparse: bool, whether it is in the sparse encoding.
         dense: `Size` of the dense encoding.
         sparse: `Size` of the sparse encoding, or None.
-        refused: str, why the sparse encoding was not used, though it was
-            asked for and whatever its size, or None.
+        refused: str, why there is none though it was tried, or None.
         difference: float, the largest absolute difference between an output
             of the file and of the model.
         largest: float, the largest absolute output of the model.
@@ -154,7 +153,7 @@ def export_tflite(
     """
     _check(model, sparse, quantize, representative_dataset, tolerance)
     folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
+    if not os.path.isdir(folder) or os.path.isdir(path):
         raise ValueError(
             "Argument `path` must be a file in a folder that exists. "
             f"Received: path={os.fspath(path)!r}"
@@ -194,9 +193,8 @@ def export_tflite(
             )
         if refused:
             encoded = None
-        elif encoded:
-            if sparse is True or encoded.size.raw < dense.size.raw:
-                chosen = encoded
+        elif encoded and (sparse is True or encoded.size.raw < dense.size.raw):
+            chosen = encoded
         os.replace(chosen.path, path)
     difference, largest = _difference(chosen.outputs, expected)
     return TFLiteReport(
@@ -370,5 +368,5 @@ def _cannot_convert(model, error):
         f"TFLite cannot convert model {model.name!r}. Recurrent layers may "
         "need `batch_size=1`; layers that compute in float16 (mixed precision) "
         "must be built again in float32, and be given the weights. "
-        f"{type(error).__name__}: {error}"
+        f"{type(error).__name__}: {str(error)[:500]}"
     )

@@ -38,8 +38,7 @@ def settle(problem, on_unscored):
         for weight, score in zip(problem.weights, scores, strict=True)
     }
     # A kernel that is masked already may well be empty.
-    masks = {w: enforcement.mask_of(w) for w in zeros}
-    held = {w: m is not None and not m.all() for w, m in masks.items()}
+    held = {w: enforcement.mask_of(w) is not None for w in zeros}
     unscored = [w for w, share in zeros.items() if share == 1 and not held[w]]
     if unscored and (on_unscored == "error" or len(unscored) == len(zeros)):
         raise ValueError(

@@ -357,6 +357,7 @@ def test_the_interpreter_is_litert_or_that_of_tensorflow(path, monkeypatch):
         ),
         ({"tolerance": 0}, ValueError, "`tolerance` must be a number > 0"),
         ({"path": "no/such/folder.tflite"}, ValueError, "folder that exists"),
+        ({"path": "."}, ValueError, "must be a file"),
         (
             {"model": keras.Sequential([keras.layers.Dense(2)])},
             ValueError,

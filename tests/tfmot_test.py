@@ -114,32 +114,42 @@ MODES = {
     "all": {"jit_compile": True, "steps_per_execution": 4},
 }
 POLICIES = ["float32", "mixed_float16"]
-_FIRST_AND_LAST = [("plain", "float32"), ("all", "mixed_float16")]
+
+
+def _mostly_slow(cases, fast):
+    """The cases as parameters; those that are not `fast` are marked slow."""
+    return [
+        pytest.param(*case, marks=[] if case in fast else pytest.mark.slow)
+        for case in cases
+    ]
 
 
 @pytest.mark.parametrize(
     "make, mode, policy",
-    [
-        pytest.param(
-            make,
-            mode,
-            policy,
-            # All of the first model, and for the others the first and last.
-            marks=[]
-            if make is _conv or (mode, policy) in _FIRST_AND_LAST
-            else [pytest.mark.slow],
-        )
-        for make in MODELS
-        for mode in MODES
-        for policy in POLICIES
-        if make is not _recurrent or mode != "jit"
-    ],
+    _mostly_slow(
+        [
+            (make, mode, policy)
+            for make in MODELS
+            for mode in MODES
+            for policy in POLICIES
+            # tf_keras does not compile GRU by XLA on a CPU.
+            if make is not _recurrent or mode not in ("jit", "all")
+        ],
+        [
+            (_conv, "plain", "float32"),
+            (_conv, "jit", "float32"),
+            (_conv, "steps", "float32"),
+            (_conv, "all", "mixed_float16"),
+            (_shared, "all", "mixed_float16"),
+            (_nested, "steps", "mixed_float16"),
+            (_recurrent, "steps", "mixed_float16"),
+            (_efficient, "all", "mixed_float16"),
+        ],
+    ),
 )
 def test_a_pruned_and_trained_model_has_exactly_the_zeros_of_compute_masks(
     make, mode, policy, data
 ):
-    if make is _recurrent and mode == "all":
-        mode = "steps"  # tf_keras does not compile GRU by XLA on a CPU
     tf_keras.mixed_precision.set_global_policy(policy)
     try:
         model = make()
@@ -197,8 +207,17 @@ def test_the_wrappers_hold_the_masks_and_tfmot_never_changes_them(make, data):
     assert synflow_tf.Masks.enforced(wrapped) == masks
 
 
-@pytest.mark.parametrize("make", [_conv, _nested, _shared, _efficient])
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize(
+    "make, steps",
+    _mostly_slow(
+        [
+            (make, steps)
+            for make in (_conv, _nested, _shared, _efficient)
+            for steps in (1, 4)
+        ],
+        [(_conv, 4), (_shared, 1)],
+    ),
+)
 def test_gradual_pruning_is_by_the_schedule_and_by_the_flow(make, steps, data):
     """The same as our callback does to the same model without wrappers."""
     schedule = K.PolynomialDecay(
@@ -316,7 +335,10 @@ assert "synflow_tf" not in sys.modules
 
 @pytest.mark.parametrize(
     "make, gradual",
-    [(m, False) for m in MODELS if m is not _efficient] + [(_conv, True)],
+    _mostly_slow(
+        [(m, False) for m in MODELS if m is not _efficient] + [(_conv, True)],
+        [(_recurrent, False), (_conv, True)],
+    ),
 )
 def test_files_go_on_with_the_same_masks_in_a_process_without_us(
     make, gradual, data, tmp_path
@@ -344,8 +366,18 @@ def test_files_go_on_with_the_same_masks_in_a_process_without_us(
             np.testing.assert_array_equal(mask, kernel)
 
 
-@ALL
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    "make, suffix",
+    _mostly_slow(
+        [(make, suffix) for make in MODELS for suffix in SUFFIXES],
+        [
+            (_conv, ".h5"),
+            (_conv, ".keras"),
+            (_conv, ""),
+            (_efficient, ".keras"),
+        ],
+    ),
+)
 def test_a_loaded_model_goes_on_here_and_is_pruned_further(
     make, suffix, data, tmp_path
 ):
@@ -405,6 +437,19 @@ def test_what_tfmot_cannot_hold_is_listed_and_kept_at_0_all_the_same(data):
     assert synflow_tf.Masks.from_model(wrapped) == masks
 
 
+def test_a_model_of_which_tfmot_can_hold_nothing_is_pruned_all_the_same(data):
+    inputs = tf_keras.Input((8, 8, 1))
+    x = L.DepthwiseConv2D(3, depth_multiplier=3)(inputs)
+    model = tf_keras.Model(inputs, L.GlobalAveragePooling2D()(x))
+    schedule = K.ConstantSparsity(0.5, begin_step=3, frequency=1)
+    wrapped = _compile(prune_synflow(model, pruning_schedule=schedule))
+    watch = _Watch()
+    _fit(wrapped, data, callbacks=[watch])
+    size = watch.seen[0].size
+    removed = [size - masks.kept for masks in watch.seen]
+    assert removed == [0, 0] + 6 * [_removed(0.5, size)]
+
+
 def test_a_policy_says_which_layers_are_pruned(data):
     class Dense(K.PruningPolicy):
         def allow_pruning(self, layer):
@@ -462,7 +507,7 @@ def test_layers_are_scored_in_the_model_that_they_are_part_of(data):
 def test_a_list_of_layers_makes_a_model(data, tmp_path):
     model = _sequential()
     masks = synflow_tf.compute_masks(model, 0.8)
-    layers = prune_synflow(model.layers, 0.8, model=model)
+    layers = prune_synflow(tuple(model.layers), 0.8, model=model)
     wrapped = _compile(tf_keras.Sequential(layers))
     assert synflow_tf.Masks.enforced(wrapped) == masks
     _fit(wrapped, data)

@@ -18,6 +18,8 @@ class Gradual(callbacks.SynFlowPruning):
 
     def _steps_done(self):
         steps = [w.pruning_step for w in wrappers.within(self.model)]
+        if not steps:
+            return 1 + super()._steps_done()
         # A layer that is called twice counts twice.
         return 1 + min(int(variables.value(step)) for step in steps)
 

@@ -118,14 +118,20 @@ def prune_synflow(
         masks = pruning.compute_masks(
             context, **amount, **options, rounds=rounds, progress=progress
         )
-        return wrapping.wrap(to_prune, context, layers, masks)
+        if layers is None:
+            wrapped = wrapping.wrap_model(context, masks)
+            vars(wrapped).pop("fit", None)  # of gradual pruning before
+            return wrapped
+        wrapped = wrapping.wrap_layers(layers, context, masks)
+        several = isinstance(to_prune, (list, tuple))
+        return wrapped if several else wrapped[0]
     _check_gradual(pruning_schedule, to_prune, layers)
     callback = gradual.Gradual(
         schedule=pruning_schedule, **options, rounds=rounds
     )
     weights = iteration.Iteration(context, **options).problem.weights
     masks = masks_lib.Masks({w.path: _present(w) for w in weights})
-    wrapped = wrapping.wrap(to_prune, context, layers, masks)
+    wrapped = wrapping.wrap_model(context, masks)
     vars(wrapped)["fit"] = gradual.fit_with(wrapped, callback)
     return wrapped
 

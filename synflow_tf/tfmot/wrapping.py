@@ -45,15 +45,19 @@ def check(model):
             )
 
 
-def wrap(to_prune, model, layers, masks):
-    """Puts layers into wrappers that hold masks, and enforces these.
+def wrap_model(model, masks):
+    """Puts the layers of a model into wrappers, and enforces masks.
+
+    Args:
+        model: a functional or sequential model of tf_keras.
+        masks: `Masks` of it.
 
     Returns:
-        `to_prune`, wrapped.
+        A model of the same layers; `model` itself if no layer is wrapped anew.
     """
-    weights = {w.path: w for w in variables.weights(model)}
-    pruned = {id(weights[path].variable) for path in masks}
-    schedule = tfmot.sparsity.keras.ConstantSparsity(masks.sparsity, NEVER)
+    weights = {w.path: w.variable for w in variables.weights(model)}
+    pruned = {id(weights[path]) for path in masks}
+    schedule = _never(masks)
     made = {}
 
     def wrapped(layer):
@@ -65,24 +69,45 @@ def wrap(to_prune, model, layers, masks):
             )
         return made[id(layer)]
 
-    if layers is None:
-        if any(_can_hold(layer, pruned) for layer in leaves(model)):
-            model = wrapped(model)
-        vars(model).pop("fit", None)
-        result = model
-        around = wrappers.within(model)
-    else:
-        result = [_build(wrapped(layer)) for layer in layers]
-        around = list(filter(wrappers.is_wrapper, result))
+    if any(_can_hold(layer, pruned) for layer in leaves(model)):
+        model = wrapped(model)
+    around = wrappers.within(model)
     wrappers.name_apart(around)
+    masks.enforce(model)
+    held = wrappers.masks(around)
+    _warn_of_others([p for p in masks if id(weights[p]) not in held])
+    return model
+
+
+def wrap_layers(layers, model, masks):
+    """Puts single layers into wrappers, and enforces masks.
+
+    Args:
+        layers: list of layers of a model.
+        model: the model.
+        masks: `Masks` of weights of the layers.
+
+    Returns:
+        list like `layers`.
+    """
+    weights = {w.path: w for w in variables.weights(model)}
+    pruned = {id(weights[path].variable) for path in masks}
+    schedule = _never(masks)
+    result = [_build(_wrap(layer, pruned, schedule)) for layer in layers]
+    around = list(filter(wrappers.is_wrapper, result))
+    wrappers.name_apart(around)
+    masks.enforce(model)
     held = wrappers.masks(around)
     for path, mask in masks.items():
         mask_variable = held.get(id(weights[path].variable))
         weight = dataclasses.replace(weights[path], wrapper_mask=mask_variable)
         enforcement.enforce(weight, mask)
-    masks.enforce(model)
     _warn_of_others([p for p in masks if id(weights[p].variable) not in held])
-    return result if isinstance(to_prune, (tf_keras.Model, list)) else result[0]
+    return result
+
+
+def _never(masks):
+    return tfmot.sparsity.keras.ConstantSparsity(masks.sparsity, NEVER)
 
 
 def _wrap(layer, pruned, schedule):
