@@ -7,8 +7,6 @@
 See https://arxiv.org/abs/2006.05467 and README.md.
 """
 
-import importlib
-
 from synflow_tf import datasets as datasets
 from synflow_tf import models as models
 from synflow_tf import schedules as schedules
@@ -42,5 +40,7 @@ __version__ = "0.1.0"
 def __getattr__(name):
     # Importing tfmot changes what `tf.keras` is: only when it is asked for.
     if name == "tfmot":
-        return importlib.import_module("synflow_tf.tfmot")
+        import synflow_tf.tfmot as module
+
+        return module
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

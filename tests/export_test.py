@@ -1,5 +1,6 @@
 """TFLite files: what is in them, read and run apart from the library."""
 
+import functools
 import gzip
 import os
 import sys
@@ -23,7 +24,9 @@ def _path(tmp_path):
     return tmp_path / "model.tflite"
 
 
+@functools.lru_cache
 def _fc(line, sparsity=0.9):
+    """A pruned model; no test changes it."""
     line.utils.set_random_seed(0)
     model = synflow_tf.models.fc((8, 8, 1), keras=line)
     synflow_tf.prune(model, sparsity, rounds=10)
@@ -262,7 +265,7 @@ def test_any_model_is_exported(line, make, shape, options, path):
 
 @BOTH
 def test_exporting_leaves_the_model_as_it_is(line, path):
-    model = _fc(line)
+    model = _fc.__wrapped__(line)
     model.compile("adam", "mse")
     model.fit(_images(8), np.zeros((8, 10)), verbose=0)
     variables = [*model.weights, *model.optimizer.variables]

@@ -78,21 +78,21 @@ print(json.dumps([tf.keras.__version__, dict(os.environ)]))
 """
 
 
-@pytest.mark.parametrize(
-    "imports",
-    ["import synflow_tf\nimport keras", "import keras\nimport synflow_tf"],
-)
 def test_keras_3_and_the_environment_stay_where_tfmot_is_not_used(
-    imports, monkeypatch
+    monkeypatch,
 ):
     monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
     use = "synflow_tf.prune(model, sparsity=0.5, rounds=1)"
-    ours = _in_a_new_process(_STATE.format(imports=imports, use=use))
-    plain = _in_a_new_process(
-        _STATE.format(imports="import keras, tf_keras", use="")
+    first, second, plain = (
+        json.loads(_in_a_new_process(_STATE.format(imports=imports, use=use)))
+        for imports, use in (
+            ("import synflow_tf\nimport keras", use),
+            ("import keras\nimport synflow_tf", use),
+            ("import keras, tf_keras", ""),
+        )
     )
-    assert json.loads(ours) == json.loads(plain)
-    assert json.loads(ours)[0].startswith("3.")
+    assert first == second == plain
+    assert plain[0].startswith("3.")
 
 
 def test_tfmot_is_imported_when_its_part_of_the_library_is_asked_for():

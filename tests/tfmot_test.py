@@ -337,7 +337,7 @@ assert "synflow_tf" not in sys.modules
     "make, gradual",
     _mostly_slow(
         [(m, False) for m in MODELS if m is not _efficient] + [(_conv, True)],
-        [(_recurrent, False), (_conv, True)],
+        [(_conv, True)],
     ),
 )
 def test_files_go_on_with_the_same_masks_in_a_process_without_us(
@@ -374,6 +374,7 @@ def test_files_go_on_with_the_same_masks_in_a_process_without_us(
             (_conv, ".h5"),
             (_conv, ".keras"),
             (_conv, ""),
+            (_recurrent, ".h5"),
             (_efficient, ".keras"),
         ],
     ),
