@@ -39,7 +39,6 @@ _QUICK = {
         "ConvNeXtTiny",
         "DenseNet121",
         "EfficientNetB0",
-        "EfficientNetV2B0",
         "InceptionV3",
         "MobileNet",
         "MobileNetV2",
@@ -49,7 +48,7 @@ _QUICK = {
         "VGG16",
         "Xception",
     },
-    "tf_keras": {"RegNetX002", "RegNetY002", "ResNetRS50", "ResNet50"},
+    "tf_keras": {"RegNetY002", "ResNet50"},
 }
 _USUAL = ["ResNet50", "MobileNetV2", "EfficientNetB0", "DenseNet121"]
 USUAL = pytest.mark.parametrize("name", _USUAL)

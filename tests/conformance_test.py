@@ -37,15 +37,20 @@ def _rescaling():
     return mock.patch.multiple(executor, _RANGE=0, _KERNELS=kernels)
 
 
-def _cases(names=tuple(conformance.TABLE)):
-    """Parametrizes a test by the entries of the table, and both lines."""
+def _cases(names=tuple(conformance.TABLE), in_turn=False):
+    """Parametrizes a test by the entries of the table, and both lines.
+
+    With `in_turn` an entry is slow in one of the lines, in each in turn.
+    """
     cases = []
-    for name in names:
+    for number, name in enumerate(names):
         skip = conformance.TABLE[name].skip
-        for line in LINES:
+        for turn, line in enumerate(LINES):
             marks = ()
             if line in skip:
                 marks = pytest.mark.skip(reason=skip[line])
+            elif in_turn and not skip and number % len(LINES) != turn:
+                marks = pytest.mark.slow
             cases.append(pytest.param(name, line, marks=marks))
     # The scope puts the tests of one model in a row: they share its results.
     return pytest.mark.parametrize("name, line", cases, scope="module")
@@ -248,7 +253,7 @@ def test_scoring_leaves_the_model_as_it_was(name, line):
         assert variables.get_constraint(variable) is None
 
 
-@_cases()
+@_cases(in_turn=True)
 def test_rescaling_changes_no_mask(name, line):
     _, masks = _pruned(name, line)
     expected = _computed(name, line).masks
@@ -258,7 +263,7 @@ def test_rescaling_changes_no_mask(name, line):
         np.testing.assert_array_equal(mask, other)
 
 
-@_cases()
+@_cases(in_turn=True)
 def test_removed_weights_stay_zero_in_training(name, line):
     model, before = _trained(name, line)
     _check_training_kept(_pruned(name, line)[1], before, _kernels(model))

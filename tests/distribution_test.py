@@ -467,6 +467,7 @@ def test_a_checksum_depends_on_the_order_of_masks():
     )
 
 
+@pytest.mark.slow
 @BOTH
 def test_the_example_trains_on_two_workers(scenario, line):
     _, (process,) = scenario("example", line)

@@ -12,7 +12,7 @@ from synflow_tf import variables
 
 SLOW = hypothesis.settings(
     deadline=None,
-    max_examples=25,
+    max_examples=15,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 _WIDTH = 6
