@@ -451,6 +451,27 @@ def test_a_model_of_which_tfmot_can_hold_nothing_is_pruned_all_the_same(data):
     assert removed == [0, 0] + 6 * [_removed(0.5, size)]
 
 
+def test_a_layer_of_two_models_within_has_one_wrapper(data):
+    shared = L.Dense(8, name="shared")
+    one, other = (
+        tf_keras.Sequential([L.InputLayer((8, 8)), shared], name=name)
+        for name in ("one", "other")
+    )
+    inputs = tf_keras.Input((8, 8, 1))
+    x = other(one(L.Reshape((8, 8))(inputs)))
+    model = tf_keras.Model(inputs, L.Dense(3)(L.Flatten()(x)))
+    masks = synflow_tf.compute_masks(model, 0.6)
+    wrapped = _compile(prune_synflow(model, 0.6))
+    around = {
+        id(layer)
+        for layer in wrapped._flatten_layers()
+        if getattr(layer, "layer", None) is shared
+    }
+    assert len(around) == 1
+    _fit(wrapped, data)
+    assert synflow_tf.Masks.from_model(K.strip_pruning(wrapped)) == masks
+
+
 def test_a_policy_says_which_layers_are_pruned(data):
     class Dense(K.PruningPolicy):
         def allow_pruning(self, layer):
@@ -506,9 +527,10 @@ def test_layers_are_scored_in_the_model_that_they_are_part_of(data):
 
 
 def test_a_list_of_layers_makes_a_model(data, tmp_path):
-    model = _sequential()
+    model = _conv()
     masks = synflow_tf.compute_masks(model, 0.8)
     layers = prune_synflow(tuple(model.layers), 0.8, model=model)
+    assert layers[0] is not model.layers[0]  # an input belongs to one model
     wrapped = _compile(tf_keras.Sequential(layers))
     assert synflow_tf.Masks.enforced(wrapped) == masks
     _fit(wrapped, data)
