@@ -413,7 +413,10 @@ def test_gradual_pruning_goes_on_after_loading(data, tmp_path):
     half = synflow_tf.Masks.enforced(loaded)
     assert half.size - half.kept == _removed(0.4, half.size)
     loaded = prune_synflow(loaded, pruning_schedule=schedule)
-    _fit(loaded, data)
+    watch = _Watch()
+    _fit(loaded, data, callbacks=[watch])
+    for seen in watch.seen:
+        assert all(np.all(seen[path] <= half[path]) for path in half)
     full = synflow_tf.Masks.enforced(loaded)
     assert full.size - full.kept == _removed(0.8, full.size)
     assert all(np.all(full[path] <= half[path]) for path in half)
