@@ -167,6 +167,32 @@ def test_quantized_files_are_smaller_and_about_the_same(
 
 
 @BOTH
+def test_int8_computes_in_int8_and_is_compared_on_the_given_images(line, path):
+    model = _fc(line)
+    report = synflow_tf.export_tflite(
+        model, path, quantize="int8", representative_dataset=_dataset()
+    )
+    content = flatbuffer_utils.read_model(str(path))
+    [graph] = content.subgraphs
+    types = [
+        graph.tensors[op.inputs[0]].type
+        for op in graph.operators
+        if flatbuffer_utils.opcode_to_name(content, op.opcodeIndex)
+        == "FULLY_CONNECTED"
+    ]
+    assert types == 6 * [9]  # int8 in TFLite's schema
+    images = _images(32)[:8]
+    expected = model.predict(images, verbose=0)
+    outputs = np.concatenate(
+        [next(iter(_run(path, image[None]).values())) for image in images]
+    )
+    difference = np.max(np.abs(outputs - expected))
+    np.testing.assert_allclose(report.difference, difference, rtol=0.05)
+    largest = np.max(np.abs(expected))
+    np.testing.assert_allclose(report.largest, largest, rtol=1e-3)
+
+
+@BOTH
 @pytest.mark.parametrize("quantize", [None, "int8"])
 @pytest.mark.parametrize("kind", ["list", "dict"])
 def test_several_inputs_and_outputs_keep_their_names_and_order(
