@@ -480,7 +480,7 @@ def _unreadable(directory, number):
     path = directory / f"error-{number}"
     error = path.read_text() if path.exists() else ""
     no_other = not list((directory / "backup").glob("*.h5.bkp"))
-    return "_load_model" in error and (no_other or "JSONDecode" in error)
+    return "JSONDecode" in error or ("_load_model" in error and no_other)
 
 
 def _check_kills(name, backup_first, kills, directory):
