@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 
 from synflow_tf import _validation
+from synflow_tf import enforcement
 from synflow_tf import masks as masks_lib
 from synflow_tf import pruning
 from synflow_tf import ranking
@@ -273,9 +274,7 @@ class SynFlowPruning(_Callback):
         weights = variables.prunable_weights(self.model, prunable)
         if not any(weight.path in held for weight in weights):
             return masks_lib.Masks.from_model(self.model, prunable)
-        return masks_lib.Masks(
-            {w.path: held.get(w.path, np.ones(w.shape)) for w in weights}
-        )
+        return masks_lib.Masks({w.path: enforcement.alive(w) for w in weights})
 
     def _wanted(self, masks, density):
         """How many weights are removed at a density."""

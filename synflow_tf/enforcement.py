@@ -7,6 +7,7 @@ constraint after every update, inside the step; the mask is one.
 
 import contextlib
 
+import numpy as np
 import tensorflow as tf
 
 from synflow_tf import variables
@@ -99,6 +100,19 @@ def mask_of(weight):
     constraint = constraint_of(weight.variable)
     held = weight.wrapper_mask if constraint is None else constraint.mask
     return None if held is None else variables.value(held).numpy() != 0
+
+
+def alive(weight):
+    """What is not removed: the mask of a weight, all True if it has none.
+
+    Args:
+        weight: a `variables.Weight`.
+
+    Returns:
+        bool array of its shape.
+    """
+    mask = mask_of(weight)
+    return np.ones(weight.shape, bool) if mask is None else mask
 
 
 def release(weight):

@@ -5,10 +5,9 @@ import gzip
 import os
 import tempfile
 
-import numpy as np
-
 from synflow_tf import _lines
 from synflow_tf import _validation
+from synflow_tf import comparison
 from synflow_tf import graph
 from synflow_tf import tflite
 from synflow_tf import wrappers
@@ -17,7 +16,6 @@ from synflow_tf import wrappers
 _TOLERANCES = {None: 1e-3, "float16": 1e-2, "dynamic": 0.2, "int8": 0.2}
 # Of the same numbers, stored in another way.
 _SAME = 1e-3
-_COMPARED = 8  # samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +159,8 @@ def export_tflite(
     function = tflite.function(model, batch_size, input_shape)
     samples = None
     if representative_dataset is not None:
-        samples = _samples(representative_dataset, function)
-    batches = samples[:_COMPARED] if samples else _random(function)
+        samples = comparison.samples(representative_dataset, function)
+    batches = comparison.batches(function, samples)
     expected = [function.call(batch) for batch in batches]
     with (
         tempfile.TemporaryDirectory(dir=folder) as scratch,
@@ -196,7 +194,7 @@ def export_tflite(
         elif encoded and (sparse is True or encoded.size.raw < dense.size.raw):
             chosen = encoded
         os.replace(chosen.path, path)
-    difference, largest = _difference(chosen.outputs, expected)
+    difference, largest = comparison.difference(chosen.outputs, expected)
     return TFLiteReport(
         path=os.fspath(path),
         is_sparse=chosen is encoded,
@@ -256,77 +254,13 @@ def _check(model, sparse, quantize, representative_dataset, tolerance):
             f"representative_dataset={representative_dataset!r}, "
             f"quantize={quantize!r}"
         )
-    if quantize == "int8" and not given and not _is_quantized(model):
+    if quantize == "int8" and not given and not wrappers.is_quantized(model):
         raise ValueError(
             "Argument `representative_dataset` must be given for "
             "quantize='int8': activations are quantized by the range that they "
             "have on it. Received: representative_dataset=None. A hundred "
             "training images will do."
         )
-
-
-def _is_quantized(model):
-    """Whether a model was trained with tfmot's quantization."""
-    module = "tensorflow_model_optimization.python.core.quantization"
-    return any(
-        type(layer).__module__.startswith(module)
-        for layer in model._flatten_layers()
-    )
-
-
-def _samples(dataset, function):
-    """The samples of a representative data set, as dicts by input."""
-    found = []
-    for sample in dataset():
-        if not isinstance(sample, (list, tuple)) or len(sample) != len(
-            function.inputs
-        ):
-            raise ValueError(
-                "Argument `representative_dataset` must yield lists with an "
-                f"array for each of the inputs {list(function.inputs)}. "
-                f"Received: {sample!r}"
-            )
-        specs = zip(function.inputs.items(), sample, strict=True)
-        found.append(
-            {
-                name: np.asarray(array, spec.dtype.as_numpy_dtype)
-                for (name, spec), array in specs
-            }
-        )
-    if not found:
-        raise ValueError(
-            "Argument `representative_dataset` must yield at least one sample. "
-            f"Received: {dataset!r}, which yields none"
-        )
-    return found
-
-
-def _random(function):
-    """Random samples, as dicts by input."""
-    rng = np.random.default_rng(0)
-
-    def draw(spec):
-        shape = [1 if n is None else n for n in spec.shape]
-        if spec.dtype.is_floating:
-            return rng.normal(size=shape).astype(spec.dtype.as_numpy_dtype)
-        return rng.integers(2, size=shape).astype(spec.dtype.as_numpy_dtype)
-
-    return [
-        {name: draw(spec) for name, spec in function.inputs.items()}
-        for _ in range(_COMPARED)
-    ]
-
-
-def _difference(outputs, expected):
-    """The largest difference and the largest value; nan if one is."""
-    pairs = [
-        (np.asarray(got[name], np.float64), np.asarray(wanted, np.float64))
-        for got, batch in zip(outputs, expected, strict=True)
-        for name, wanted in batch.items()
-    ]
-    difference = np.max([np.max(np.abs(a - b), initial=0) for a, b in pairs])
-    largest = np.max([np.max(np.abs(b), initial=0) for _, b in pairs])
-    return float(difference), float(largest)
 
 
 def _check_outputs(model, quantize, file, expected, tolerance):
@@ -338,7 +272,7 @@ def _check_outputs(model, quantize, file, expected, tolerance):
             f"The interpreter cannot run the file of model {model.name!r} "
             f"(quantize={quantize!r}): {file.error}"
         ) from file.error
-    difference, largest = _difference(file.outputs, expected)
+    difference, largest = comparison.difference(file.outputs, expected)
     if not difference <= tolerance * largest:
         raise ValueError(
             f"The file of model {model.name!r} (quantize={quantize!r}) gives "
@@ -354,7 +288,7 @@ def _problem(encoded, dense):
     if encoded.error is not None:
         line = str(encoded.error).splitlines()[0]
         return f"the interpreter cannot run it ({line})"
-    difference, largest = _difference(encoded.outputs, dense.outputs)
+    difference, largest = comparison.difference(encoded.outputs, dense.outputs)
     if not difference <= _SAME * largest:
         return (
             f"its outputs differ by {difference:.3g} from those of the dense "

@@ -77,13 +77,10 @@ class Problem:
 
     def alive(self):
         """Bool tensor of shape (n,): False where a mask is enforced."""
-        pieces = [
-            tf.ones(weight.size, tf.bool)
-            if (mask := enforcement.mask_of(weight)) is None
-            else tf.reshape(mask, [-1])
-            for weight in self.weights
-        ]
-        return tf.concat(pieces, axis=0)
+        return tf.concat(
+            [tf.reshape(enforcement.alive(w), [-1]) for w in self.weights],
+            axis=0,
+        )
 
     def split(self, flat):
         """The pieces of a vector, each of its weight's shape."""

@@ -131,20 +131,14 @@ def _sublayers(layer):
         subs = map(wrappers.inside, layer.layers)
         return [(sub.name, sub) for sub in subs]
     subs = layer._flatten_layers(include_self=False, recursive=False)
-    known = {id(sub): _named(sub.name, sub) for sub in subs}
+    subs = {id(sub): wrappers.inside(sub) for sub in subs}
     held = {}
     for attribute, value in vars(layer).items():
         if not _KERAS_LISTS.fullmatch(attribute):
             for path, sub in _held(attribute.lstrip("_"), value):
-                if id(sub) in known:
-                    held.setdefault(id(sub), _named(path, sub))
-    return list({**known, **held}.values())
-
-
-def _named(name, layer):
-    if wrappers.is_wrapper(layer) and name == layer.name:
-        name = layer.layer.name
-    return name, wrappers.inside(layer)
+                if id(sub) in subs:
+                    held.setdefault(id(sub), path)
+    return [(held.get(key, sub.name), sub) for key, sub in subs.items()]
 
 
 def _held(path, value):

@@ -1,4 +1,4 @@
-"""The pruning wrapper of tensorflow-model-optimization (tfmot), from outside.
+"""The wrappers of tensorflow-model-optimization (tfmot), from outside.
 
 tfmot puts a layer into a `PruneLowMagnitude`, which has masks of its own and
 multiplies the layer's weights by them before each call. To this library a
@@ -8,9 +8,8 @@ weight. tfmot is not imported: without it there is no wrapper.
 
 import sys
 
-_MODULE = (
-    "tensorflow_model_optimization.python.core.sparsity.keras.pruning_wrapper"
-)
+_CORE = "tensorflow_model_optimization.python.core"
+_MODULE = f"{_CORE}.sparsity.keras.pruning_wrapper"
 
 
 def is_wrapper(layer):
@@ -55,3 +54,11 @@ def name_apart(wrappers):
                 name = variable.name.partition(":")[0]
                 if not name.endswith(f"_{number}"):
                     variable._handle_name = f"{name}_{number}:0"
+
+
+def is_quantized(model):
+    """Whether a model was made for training with tfmot's quantization."""
+    return any(
+        type(layer).__module__.startswith(f"{_CORE}.quantization")
+        for layer in model._flatten_layers()
+    )

@@ -83,7 +83,12 @@ def _data():
 def _fit(model, data, epochs=1, callbacks=(), **kwargs):
     callbacks = [K.UpdatePruningStep(), *callbacks]
     return model.fit(
-        *data, batch_size=4, epochs=epochs, verbose=0, callbacks=callbacks
+        *data,
+        batch_size=4,
+        epochs=epochs,
+        verbose=0,
+        callbacks=callbacks,
+        **kwargs,
     )
 
 
@@ -231,14 +236,7 @@ def test_gradual_pruning_is_by_the_schedule_and_by_the_flow(make, steps, data):
     assert synflow_tf.Masks.enforced(wrapped).sparsity == 0
     watch = _Watch()
     _compile(wrapped, tf_keras.optimizers.SGD(0.01), steps_per_execution=steps)
-    wrapped.fit(
-        *data,
-        batch_size=4,
-        epochs=2,
-        shuffle=False,
-        verbose=0,
-        callbacks=[K.UpdatePruningStep(), watch],
-    )
+    _fit(wrapped, data, epochs=2, callbacks=[watch], shuffle=False)
     # tfmot counts the first step as 1: it prunes at 2, 6 and 10.
     size = watch.seen[0].size
     targets = [
@@ -258,14 +256,7 @@ def test_gradual_pruning_is_by_the_schedule_and_by_the_flow(make, steps, data):
         schedule=lambda step: schedule(step + 1), rounds=10
     )
     _compile(plain, tf_keras.optimizers.SGD(0.01), steps_per_execution=steps)
-    plain.fit(
-        *data,
-        batch_size=4,
-        epochs=2,
-        shuffle=False,
-        verbose=0,
-        callbacks=[callback],
-    )
+    _fit(plain, data, epochs=2, callbacks=[callback], shuffle=False)
     assert callback.masks == synflow_tf.Masks.enforced(wrapped)
     stripped = K.strip_pruning(wrapped)
     for one, other in zip(plain.weights, stripped.weights, strict=True):

@@ -1,6 +1,5 @@
 """`prune_synflow`, in the place of tfmot's `prune_low_magnitude`."""
 
-import numpy as np
 import tf_keras
 
 from synflow_tf import _lines
@@ -130,7 +129,7 @@ def prune_synflow(
         schedule=pruning_schedule, **options, rounds=rounds
     )
     weights = iteration.Iteration(context, **options).problem.weights
-    masks = masks_lib.Masks({w.path: _present(w) for w in weights})
+    masks = masks_lib.Masks({w.path: enforcement.alive(w) for w in weights})
     wrapped = wrapping.wrap_model(context, masks)
     vars(wrapped)["fit"] = gradual.fit_with(wrapped, callback)
     return wrapped
@@ -234,9 +233,3 @@ def _allowed(model, layers, prunable, policy):
             f"none of them in model {model.name!r}."
         )
     return lambda layer, weight: id(weight.variable) in chosen
-
-
-def _present(weight):
-    """The mask that a weight is held to, or one that keeps all of it."""
-    mask = enforcement.mask_of(weight)
-    return np.ones(weight.shape, bool) if mask is None else mask

@@ -55,8 +55,7 @@ def wrap_model(model, masks):
     Returns:
         A model of the same layers; `model` itself if no layer is wrapped anew.
     """
-    weights = {w.path: w.variable for w in variables.weights(model)}
-    pruned = {id(weights[path]) for path in masks}
+    pruned = _ids(model, masks)
     schedule = _never(masks)
     made = {}
 
@@ -74,8 +73,7 @@ def wrap_model(model, masks):
     around = wrappers.within(model)
     wrappers.name_apart(around)
     masks.enforce(model)
-    held = wrappers.masks(around)
-    _warn_of_others([p for p in masks if id(weights[p]) not in held])
+    _warn_of_others(model, masks, wrappers.masks(around))
     return model
 
 
@@ -90,20 +88,29 @@ def wrap_layers(layers, model, masks):
     Returns:
         list like `layers`.
     """
-    weights = {w.path: w for w in variables.weights(model)}
-    pruned = {id(weights[path].variable) for path in masks}
+    pruned = _ids(model, masks)
     schedule = _never(masks)
     result = [_build(_wrap(layer, pruned, schedule)) for layer in layers]
     around = list(filter(wrappers.is_wrapper, result))
     wrappers.name_apart(around)
     masks.enforce(model)
     held = wrappers.masks(around)
-    for path, mask in masks.items():
-        mask_variable = held.get(id(weights[path].variable))
-        weight = dataclasses.replace(weights[path], wrapper_mask=mask_variable)
-        enforcement.enforce(weight, mask)
-    _warn_of_others([p for p in masks if id(weights[p].variable) not in held])
+    for weight in variables.weights(model):
+        mask_variable = held.get(id(weight.variable))
+        if mask_variable is not None and weight.path in masks:
+            weight = dataclasses.replace(weight, wrapper_mask=mask_variable)
+            enforcement.enforce(weight, masks[weight.path])
+    _warn_of_others(model, masks, held)
     return result
+
+
+def _ids(model, masks):
+    """The ids of the variables that masks are of, a dict to their paths."""
+    return {
+        id(w.variable): w.path
+        for w in variables.weights(model)
+        if w.path in masks
+    }
 
 
 def _never(masks):
@@ -126,7 +133,7 @@ def _can_hold(layer, pruned):
 
     Args:
         layer: a layer.
-        pruned: set of ids of variables.
+        pruned: ids of variables.
     """
     # Files with wrapped attention cannot be loaded by tfmot 0.8.1.
     attention = isinstance(layer, tf_keras.layers.MultiHeadAttention)
@@ -148,7 +155,10 @@ def _build(layer):
     return layer
 
 
-def _warn_of_others(paths):
+def _warn_of_others(model, masks, held):
+    """Lists the weights with masks that no wrapper holds."""
+    ids = _ids(model, masks)
+    paths = [path for key, path in ids.items() if key not in held]
     if paths:
         some = ", ".join(map(repr, paths[:6]))
         warnings.warn(
