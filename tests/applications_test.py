@@ -237,7 +237,10 @@ def test_empty_kernels_are_reported_with_the_path_beside(
 
 
 @ONE
-@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50"])
+@pytest.mark.parametrize(
+    "name",
+    ["MobileNetV2", pytest.param("ResNet50", marks=pytest.mark.slow)],
+)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_rescaling_changes_no_bit_of_masks_and_scores(line, name):
     model = _build(line, name, 32)

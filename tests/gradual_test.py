@@ -13,6 +13,12 @@ from synflow_tf import schedules
 
 LINES = {"keras": keras, "tf_keras": tf_keras}
 BOTH = pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+# What the lines share, in `make test` for one of them only.
+ONE = pytest.mark.parametrize(
+    "line",
+    [keras, pytest.param(tf_keras, marks=pytest.mark.slow)],
+    ids=LINES,
+)
 LAYERS = ("a", "b", "c")
 SIZES = (6 * 12, 12 * 5, 5 * 3)
 SIZE = sum(SIZES)
@@ -299,7 +305,7 @@ def test_a_second_fit_goes_on_where_the_first_ended(line):
     record.check(*expected)
 
 
-@BOTH
+@ONE
 def test_a_callback_that_was_used_prunes_another_model_from_its_start(line):
     schedule, expected = _linear()
     pruning = synflow_tf.SynFlowPruning(schedule=schedule, rounds=3)
@@ -333,7 +339,7 @@ class _InterruptionError(Exception):
     pass
 
 
-@BOTH
+@ONE
 @pytest.mark.parametrize(
     "backup_first, save_freq", [(True, "epoch"), (False, "epoch"), (False, 2)]
 )

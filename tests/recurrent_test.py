@@ -11,6 +11,10 @@ from synflow_tf import scorers
 from synflow_tf import variables
 
 LINES = linear.LINES
+# What the lines share, in `make test` for one of them only.
+ONE = pytest.mark.parametrize(
+    "line", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)]
+)
 _STEPS, _SIZE, _UNITS = 5, 3, 4
 
 
@@ -239,7 +243,7 @@ def _merged(mode, forward, backward):
     }[mode]
 
 
-@pytest.mark.parametrize("line", LINES)
+@ONE
 @pytest.mark.parametrize(
     "mode,sequences",
     [
@@ -427,7 +431,7 @@ def _exact_log10(kernel, recurrent, steps, keep):
     return math.log10(int(h.sum())) - bits * steps * math.log10(2)
 
 
-@pytest.mark.parametrize("line", LINES)
+@ONE
 @pytest.mark.parametrize(
     "case,size",
     [
@@ -511,7 +515,7 @@ def test_each_gate_of_a_kernel_has_at_most_the_flow(line, case, steps):
         np.testing.assert_allclose(carried, flow, rtol=1e-9)
 
 
-@pytest.mark.parametrize("line", LINES)
+@ONE
 def test_a_bidirectional_kernel_has_at_most_the_flow_of_its_side(line):
     model, layer = _model(
         line, lambda k: k.Bidirectional(k.LSTM(_UNITS)), time=20
@@ -529,7 +533,7 @@ def test_a_bidirectional_kernel_has_at_most_the_flow_of_its_side(line):
         assert (score > 0).all()
 
 
-@pytest.mark.parametrize("line", LINES)
+@ONE
 def test_sequences_that_another_layer_reads_keep_their_scale(line):
     layers = LINES[line].layers
     x = LINES[line].Input((30, _SIZE))
