@@ -16,6 +16,7 @@ import pathlib
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import tensorflow as tf
 import tf_keras
 from absl import app
 from absl import flags
@@ -84,6 +85,11 @@ def _numbers(flag):
     return flag.value and tuple(map(int, flag.value))
 
 
+def _spec(shape):
+    """The spec of one example, or None."""
+    return None if shape is None else tf.TensorSpec((1, *shape))
+
+
 def main(argv):
     """Prunes the model that the flags name."""
     if len(argv) > 1:
@@ -106,7 +112,7 @@ def main(argv):
         min_kept=_MIN_KEPT.value,
         prunable=_PRUNABLE.value,
         on_unscored=_ON_UNSCORED.value,
-        input_shape=_numbers(_INPUT_SHAPE),
+        inputs=_spec(_numbers(_INPUT_SHAPE)),
     )
     print(masks)
 

@@ -10,8 +10,9 @@ from synflow_tf import masks as masks_lib
 from synflow_tf import pruning
 from synflow_tf import ranking
 from synflow_tf import schedules
+from synflow_tf import selection
 from synflow_tf import structure
-from synflow_tf import variables
+from synflow_tf.graph import variables
 
 
 class _Callback:
@@ -92,7 +93,7 @@ class SynFlowPruning(_Callback):
         scope: "global" or "local".
         min_kept: int >= 0.
         prunable: which weights.
-        input_shape: the size of the input.
+        inputs: an example batch, or specs.
         on_unscored: "error" or "keep".
         progress: bool.
 
@@ -125,7 +126,7 @@ class SynFlowPruning(_Callback):
         scope="global",
         min_kept=0,
         prunable=None,
-        input_shape=None,
+        inputs=None,
         on_unscored="error",
         progress=True,
     ):
@@ -160,7 +161,7 @@ class SynFlowPruning(_Callback):
             "scope": scope,
             "min_kept": min_kept,
             "prunable": prunable,
-            "input_shape": input_shape,
+            "inputs": inputs,
             "on_unscored": on_unscored,
         }
         self._amount = {**amount, "progress": progress}
@@ -242,10 +243,7 @@ class SynFlowPruning(_Callback):
         if keep_n_of_m is None:
             wanted = self._wanted(masks, self._final)
             return masks if _removed(masks) == wanted else None
-        weights, _ = structure.select(
-            variables.prunable_weights(self.model, self._options["prunable"]),
-            keep_n_of_m,
-        )
+        weights, _ = structure.select(self._selected(), keep_n_of_m)
         if not structure.is_n_of_m(weights, masks, keep_n_of_m):
             return None
         return masks_lib.Masks({w.path: masks[w.path] for w in weights})
@@ -267,14 +265,20 @@ class SynFlowPruning(_Callback):
 
     def _present(self):
         """The masks that the weights to prune have: enforced, else zeros."""
-        prunable = self._options["prunable"]
         held = masks_lib.Masks.enforced(self.model) or {}
         if self.masks is not None and held == self.masks:
             return held  # of a fit before, with what it left out
-        weights = variables.prunable_weights(self.model, prunable)
+        weights = self._selected()
         if not any(weight.path in held for weight in weights):
-            return masks_lib.Masks.from_model(self.model, prunable)
+            return masks_lib.of_zeros(weights)
         return masks_lib.Masks({w.path: enforcement.alive(w) for w in weights})
+
+    def _selected(self):
+        """The weights to prune, a list of `Weight`."""
+        options = self._options
+        return selection.select(
+            self.model, options["prunable"], options["inputs"]
+        )
 
     def _wanted(self, masks, density):
         """How many weights are removed at a density."""

@@ -10,7 +10,7 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
-from synflow_tf import variables
+from synflow_tf.graph import variables
 
 
 class MaskConstraint:

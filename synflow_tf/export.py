@@ -5,12 +5,11 @@ import gzip
 import os
 import tempfile
 
-from synflow_tf import _lines
 from synflow_tf import _validation
 from synflow_tf import comparison
-from synflow_tf import graph
 from synflow_tf import tflite
-from synflow_tf import wrappers
+from synflow_tf.graph import lines
+from synflow_tf.graph import wrappers
 
 # Largest differences of outputs, over the largest output.
 _TOLERANCES = {None: 1e-3, "float16": 1e-2, "dynamic": 0.2, "int8": 0.2}
@@ -97,7 +96,7 @@ def export_tflite(
     quantize=None,
     representative_dataset=None,
     batch_size=None,
-    input_shape=None,
+    inputs=None,
     tolerance=None,
 ):
     """Writes a model as a TFLite file, and checks the file.
@@ -128,8 +127,8 @@ def export_tflite(
             models (LSTM, GRU) can be converted with a fixed one only; those of
             tf_keras then keep their states from one call of the interpreter to
             the next, until its `reset_all_variables()`.
-        input_shape: the shape of the input without the batch dimension, where
-            the model leaves a size open (for several inputs a list).
+        inputs: an example batch, or specs, where the model leaves a size open
+            or was never called; see `prune`.
         tolerance: number, the largest difference allowed, over the largest
             output. By default 0.001; 0.01 for "float16"; 0.2 for "dynamic"
             and "int8".
@@ -156,7 +155,7 @@ def export_tflite(
             "Argument `path` must be a file in a folder that exists. "
             f"Received: path={os.fspath(path)!r}"
         )
-    function = tflite.function(model, batch_size, input_shape)
+    function = tflite.function(model, batch_size, inputs)
     samples = None
     if representative_dataset is not None:
         samples = comparison.samples(representative_dataset, function)
@@ -231,8 +230,8 @@ class _File:
 
 
 def _check(model, sparse, quantize, representative_dataset, tolerance):
-    _lines.line_of(model)
-    graph.check_built(model)
+    lines.line_of(model)
+    lines.check_built(model)
     if wrappers.within(model):
         raise ValueError(
             "Argument `model` must not have pruning wrappers. Received: "

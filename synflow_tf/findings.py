@@ -7,8 +7,9 @@ class Finding(typing.NamedTuple):
     """Something about one weight or layer that a report should say.
 
     Attributes:
-        kind: str. "opaque": a layer runs under its own `call`. "unscored": a
-            weight through which no flow passes is kept as it is. "zeros": many
+        kind: str. "scale": a scale of zeros, with which training starts, counts
+            as ones. "unscored": a weight through which no flow passes is kept
+            as it is. "zeros": many
             weights of a kernel score exactly 0. "unstructured": N of M does
             not fit a kernel, which is kept as it is. "empty": all weights of a
             kernel are removed, and other paths carry the flow.

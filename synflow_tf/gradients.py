@@ -15,8 +15,8 @@ import types
 
 import tensorflow as tf
 
-from synflow_tf import _lines
 from synflow_tf import enforcement
+from synflow_tf.graph import lines
 
 _AVERAGES = "_model_variables_moving_average"
 
@@ -167,7 +167,7 @@ def _finalize_variable_values(optimizer, var_list):
 
 def _methods(optimizer):
     """The methods to replace, a dict of name to function."""
-    keras, tf_keras = _lines.LINES
+    keras, tf_keras = lines.LINES
     if isinstance(optimizer, keras.optimizers.Optimizer):
         return {
             "apply": _apply,
@@ -188,7 +188,7 @@ def _methods(optimizer):
 
 def _optimizers(model):
     """The optimizers in a model's attributes, also in lists and dicts."""
-    keras, tf_keras = _lines.LINES
+    keras, tf_keras = lines.LINES
     kinds = (
         keras.optimizers.Optimizer,
         tf_keras.optimizers.Optimizer,

@@ -7,12 +7,11 @@ import tensorflow as tf
 from synflow_tf import enforcement
 from synflow_tf import findings
 from synflow_tf import linearize
-from synflow_tf import variables
+from synflow_tf.graph import variables
 
 # More zero scores than this share in round 1 are worth a warning.
 _MANY = 0.05
-_OPAQUE = "runs as it is, with absolute weights: it has no rule, and what it "
-_OPAQUE += "does could not be followed"
+_SCALE = "0 in every entry, as training starts from it: counted as ones"
 
 
 def settle(problem, on_unscored):
@@ -31,8 +30,8 @@ def settle(problem, on_unscored):
     inspected = problem.inspect()
     if inspected is None:
         return []
-    scores, opaque = inspected
-    found = [findings.Finding("opaque", name, _OPAQUE) for name in opaque]
+    scores, zero_scales = inspected
+    found = _of_scales(problem.graph.model, zero_scales)
     zeros = {
         weight: _zeros(weight, score)
         for weight, score in zip(problem.weights, scores, strict=True)
@@ -40,16 +39,13 @@ def settle(problem, on_unscored):
     # A kernel that is masked already may well be empty.
     held = {w: enforcement.mask_of(w) is not None for w in zeros}
     unscored = [w for w, share in zeros.items() if share == 1 and not held[w]]
-    if unscored and (on_unscored == "error" or len(unscored) == len(zeros)):
-        raise ValueError(
-            f"No flow passes through {len(unscored)} of {len(zeros)} "
-            f"prunable weights of model {problem.graph.model.name!r}: "
-            f"{_listed(repr(w.path) for w in unscored)}; {_why(unscored[0])} "
-            "They would all be removed. Leave them out with `prunable=`, "
-            "or keep them as they are with `on_unscored='keep'`; if a "
-            "layer around them does more than it should, give it a rule "
-            "with `synflow_tf.register_rule`."
-        )
+    empty = [w for w in unscored if _is_zero(w)]
+    behind = _cut_off(problem, unscored, empty)
+    wrong = [w for w in unscored if w not in empty and w not in behind]
+    if len(unscored) == len(zeros) or (wrong and on_unscored == "error"):
+        raise _unscored_error(problem, wrong or unscored)
+    if empty and on_unscored == "error":
+        _warn_of_zero_kernels(empty, behind)
     found += [
         findings.Finding("unscored", w.path, f"kept as it is: {_why(w)}")
         for w in unscored
@@ -62,6 +58,58 @@ def settle(problem, on_unscored):
     _warn_of_zeros([f.name for f in found if f.kind == "zeros"])
     problem.weights = [w for w in problem.weights if w not in unscored]
     return found
+
+
+def _of_scales(model, zero_scales):
+    """A finding for each scale that counts as ones."""
+    if not zero_scales:
+        return []
+    paths = {id(w.variable): w.path for w in variables.weights(model)}
+    named = [paths.get(id(v), v.name) for v in zero_scales]
+    return [findings.Finding("scale", name, _SCALE) for name in named]
+
+
+def _cut_off(problem, unscored, empty):
+    """Those weights without scores that kernels of zeros alone cut off."""
+    if not empty or len(empty) == len(unscored):
+        return []
+    scores, _ = problem.inspect(empty)
+    reached = {
+        weight
+        for weight, score in zip(problem.weights, scores, strict=True)
+        if tf.reduce_any(score != 0)
+    }
+    return [w for w in unscored if w not in empty and w in reached]
+
+
+def _unscored_error(problem, unscored):
+    return ValueError(
+        f"No flow passes through {len(unscored)} of {len(problem.weights)} "
+        f"prunable weights of model {problem.graph.model.name!r}: "
+        f"{_listed(repr(w.path) for w in unscored)}; {_why(unscored[0])} "
+        "They would all be removed. Leave them out with `prunable=`, "
+        "or keep them as they are with `on_unscored='keep'`; if a "
+        "layer around them does more than it should, give it a rule "
+        "with `synflow_tf.register_rule`."
+    )
+
+
+def _warn_of_zero_kernels(empty, behind):
+    """Warns of kernels that are kept because they are zeros."""
+    through = ""
+    if behind:
+        through = (
+            f", and so are the {len(behind)} that flow reaches, or leaves, "
+            f"through them alone ({_listed(repr(w.path) for w in behind)})"
+        )
+    warnings.warn(
+        f"{len(empty)} kernels are 0 in every entry, so they have no score and "
+        f"are kept as they are ({_listed(repr(w.path) for w in empty)})"
+        f"{through}. Score after the first steps of training "
+        "(`SynFlowPruning(schedule=...)`), choose with `prunable=`, or say "
+        "`on_unscored='keep'`.",
+        stacklevel=6,
+    )
 
 
 def empty_kernels(problem, masks):
@@ -87,7 +135,7 @@ def empty_kernels(problem, masks):
         },
         problem.dtype,
     )
-    graph = linearize.lower(problem.graph)
+    graph = linearize.lower(problem.graph, weights.scored)
     found = []
     places = linearize.beside(
         graph, weights, problem.inputs, [w.variable for w in empty]
@@ -114,7 +162,8 @@ def _warn_of_zeros(many):
             f"More than {_MANY:.0%} of the weights score exactly 0 in "
             f"{len(many)} kernels ({_listed(map(repr, many))}) and are "
             "removed first. Usually the input is so small that they only see "
-            "padding (say a larger `input_shape`), weights elsewhere are 0, or "
+            "padding (say a larger one with `inputs=`), weights elsewhere are "
+            "0, or "
             "float32 is too narrow.",
             stacklevel=6,
         )
@@ -128,9 +177,14 @@ def _zeros(weight, score):
     return float(zeros / count) if count else 1.0
 
 
+def _is_zero(weight):
+    """Whether a weight is 0 in every entry."""
+    return not tf.reduce_any(variables.value(weight.variable) != 0)
+
+
 def _why(weight):
     """Why no flow passes through a weight."""
-    if not tf.reduce_any(variables.value(weight.variable) != 0):
+    if _is_zero(weight):
         return f"all entries of {weight.path!r} are 0."
     return (
         f"{weight.path!r} is multiplied by 0, or its layer "

@@ -30,7 +30,7 @@ class Iteration:
         model: a model.
         scorer: a `scorers.Scorer` or None; like all others, see `prune`.
         prunable: which weights.
-        input_shape: the size of the input.
+        inputs: an example batch, or specs.
         scope: "global" or "local".
         on_unscored: "error" or "keep".
         keep_n_of_m: a pair of int or None, see `structure.Floor`.
@@ -50,7 +50,7 @@ class Iteration:
         model,
         scorer=None,
         prunable=None,
-        input_shape=None,
+        inputs=None,
         scope="global",
         on_unscored="error",
         keep_n_of_m=None,
@@ -58,7 +58,7 @@ class Iteration:
     ):
         _validation.choice("scope", scope, _SCOPES)
         _validation.choice("on_unscored", on_unscored, _ON_UNSCORED)
-        problem = problem_lib.Problem(model, scorer, prunable, input_shape)
+        problem = problem_lib.Problem(model, scorer, prunable, inputs)
         self.problem = problem
         self._findings = inspection.settle(problem, on_unscored)
         problem.weights, unfit = structure.select(problem.weights, keep_n_of_m)

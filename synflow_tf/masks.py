@@ -10,7 +10,8 @@ from synflow_tf import enforcement
 from synflow_tf import findings as findings_lib
 from synflow_tf import gradients
 from synflow_tf import mask_files
-from synflow_tf import variables
+from synflow_tf import selection
+from synflow_tf.graph import variables
 
 
 class Round(typing.NamedTuple):
@@ -43,8 +44,8 @@ class Masks(collections.abc.Mapping):
     Attributes:
         history: tuple of `Round`.
         log10_flow: float; -inf for no flow, nan if not known.
-        findings: tuple of `Finding`: layers that could not be looked into,
-            weights without scores, kernels that are empty.
+        findings: tuple of `Finding`: weights without scores, scales that
+            counted as ones, kernels that are empty.
 
     Raises:
         ValueError: if there is no mask, or one has values other than 0 and 1.
@@ -223,12 +224,13 @@ class Masks(collections.abc.Mapping):
         return [(weights[path], mask) for path, mask in self.items()]
 
     @classmethod
-    def from_model(cls, model, prunable=None):
+    def from_model(cls, model, prunable=None, inputs=None):
         """Reads masks back from the zeros of a pruned model.
 
         Args:
             model: a built model of either Keras line.
             prunable: which weights; see `prune`.
+            inputs: an example batch, or specs; see `prune`.
 
         Returns:
             `Masks`, False exactly where a weight is 0.
@@ -236,10 +238,7 @@ class Masks(collections.abc.Mapping):
         Raises:
             ValueError: if no weight is selected.
         """
-        selected = variables.prunable_weights(model, prunable)
-        return cls(
-            {w.path: variables.value(w.variable).numpy() != 0 for w in selected}
-        )
+        return of_zeros(selection.select(model, prunable, inputs))
 
     @classmethod
     def enforced(cls, model):
@@ -316,6 +315,17 @@ class Masks(collections.abc.Mapping):
         lines.insert(-1, "-" * len(lines[0]))
         lines += map(str, self.findings)
         return "\n".join(lines)
+
+
+def of_zeros(weights):
+    """`Masks` that are False exactly where weights are 0.
+
+    Args:
+        weights: list of `variables.Weight`.
+    """
+    return Masks(
+        {w.path: variables.value(w.variable).numpy() != 0 for w in weights}
+    )
 
 
 def _validated(path, mask):

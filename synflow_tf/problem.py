@@ -10,21 +10,22 @@ from synflow_tf import enforcement
 from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
 from synflow_tf import scorers
-from synflow_tf import variables
+from synflow_tf import selection
+from synflow_tf.graph import variables
 
 
 class Problem:
     """A model's prunable weights as one vector, and how they are scored."""
 
-    def __init__(self, model, scorer, prunable, input_shape):
+    def __init__(self, model, scorer, prunable, inputs):
         self.scorer = scorers.SynFlow() if scorer is None else scorer
         if not isinstance(self.scorer, scorers.Scorer):
             raise TypeError(
                 "Argument `scorer` must be a `synflow_tf.scorers.Scorer`, such "
                 f"as `scorers.SynFlow()`. Received: scorer={scorer!r}"
             )
-        self.graph = graph_lib.read(model, linearize.is_leaf, input_shape)
-        self.weights = variables.prunable_weights(model, prunable)
+        self.graph = graph_lib.read(model, linearize.is_leaf, inputs)
+        self.weights = selection.select(model, prunable, graph=self.graph)
         self.dtype = tf.as_dtype(self.scorer.dtype)
         self.inputs = linearize.ones(self.graph, self.dtype)
         for weight in variables.weights(model):
@@ -42,8 +43,11 @@ class Problem:
         """List of int, the numbers of entries of the weights."""
         return [weight.size for weight in self.weights]
 
-    def inspect(self):
+    def inspect(self, as_ones=()):
         """Checks that scores mean something; see `scorers.Scorer.inspect`.
+
+        Args:
+            as_ones: list of `variables.Weight` to take for ones.
 
         Returns:
             See `scorers.Scorer.inspect`.
@@ -53,8 +57,14 @@ class Problem:
         """
         flat = self.start()
         with tf.device(flat.device):
+            pieces = [
+                tf.ones_like(piece) if weight in as_ones else piece
+                for weight, piece in zip(
+                    self.weights, self.split(flat), strict=True
+                )
+            ]
             return self.scorer.inspect(
-                self.graph, self._variables(), self.split(flat), self.inputs
+                self.graph, self._variables(), pieces, self.inputs
             )
 
     def _variables(self):

@@ -20,7 +20,7 @@ def prune(
     scope="global",
     min_kept=0,
     prunable=None,
-    input_shape=None,
+    inputs=None,
     on_unscored="error",
     progress=True,
 ):
@@ -51,20 +51,27 @@ def prune(
         min_kept: int >= 0, how many weights of each kernel are kept in any
             case, the highest scores. Default 0, as in the paper: beside a
             skip connection, kernels can become empty. 1 prevents that.
-        prunable: which weights. None takes the kernels of all layers, and of
-            a layer with tfmot's `get_prunable_weights()` what that says. A str
+        prunable: which weights. None takes the kernels of all layers: float
+            weights that are contracted with what comes from the input, and no
+            tables that tokens are read from; of a layer with tfmot's
+            `get_prunable_weights()` what that says. A str
             takes the weight of that path, or the kernels of the layer (or
             nested model) of that path, or of all layers whose path it matches
             as a regular expression; a compiled pattern likewise; a layer class
             takes the kernels, or embeddings, of all layers of that class. A
             list of those takes what any of them takes. A function `(layer,
             weight) -> bool` is asked about every weight, and decides alone.
-        input_shape: the shape of the input without the batch dimension, where
-            the model leaves a size open (for several inputs a list). Scores
-            are those for this size.
+        inputs: an example batch, or specs, in the structure that the model
+            takes: arrays, tensors, `tf.TensorSpec`, `keras.KerasTensor`.
+            Needed where the model leaves a size open or was never called.
+            Floats are not looked at; integers, bools and strings are used as
+            they are (without it they are 1, True and ""). Scores are those for
+            these sizes, and for one example unless the model needs as many as
+            there are.
         on_unscored: what to do with a prunable weight that no flow passes
-            through, for example one of zeros: "error", because all of it would
-            be removed, or "keep", which leaves it as it is.
+            through: "error", because all of it would be removed, or "keep",
+            which leaves it as it is. A kernel of zeros, and what only such a
+            kernel leads to or from, is kept in any case, with a warning.
         progress: bool, whether to show a bar over rounds if the output is a
             terminal.
 
@@ -83,7 +90,8 @@ def prune(
         UserWarning: if the pruned model has collapsed: no path is left from
             its inputs to its outputs; if all weights of a kernel are removed,
             and other paths carry the flow; if many weights of a kernel score
-            exactly 0 before anything is removed.
+            exactly 0 before anything is removed; if kernels are kept because
+            they are zeros.
 
     >>> import keras
     >>> model = synflow_tf.models.fc(input_shape=(8, 8, 1))
@@ -102,7 +110,7 @@ def prune(
         scope=scope,
         min_kept=min_kept,
         prunable=prunable,
-        input_shape=input_shape,
+        inputs=inputs,
         on_unscored=on_unscored,
         progress=progress,
     )
@@ -122,7 +130,7 @@ def compute_masks(
     scope="global",
     min_kept=0,
     prunable=None,
-    input_shape=None,
+    inputs=None,
     on_unscored="error",
     progress=True,
 ):
@@ -139,7 +147,7 @@ def compute_masks(
         scope: "global" or "local".
         min_kept: int >= 0.
         prunable: which weights.
-        input_shape: the size of the input.
+        inputs: an example batch, or specs.
         on_unscored: "error" or "keep".
         progress: bool.
 
@@ -164,7 +172,7 @@ def compute_masks(
         scope=scope,
         min_kept=min_kept,
         prunable=prunable,
-        input_shape=input_shape,
+        inputs=inputs,
         on_unscored=on_unscored,
         keep_n_of_m=keep_n_of_m,
     ).run(densities, progress)

@@ -16,8 +16,8 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from synflow_tf import _lines
 from synflow_tf import _validation
+from synflow_tf.graph import lines
 
 _TFMOT = (
     "tensorflow_model_optimization.python.core.sparsity.keras.pruning_schedule"
@@ -132,7 +132,7 @@ class Schedule(abc.ABC):
             both Keras lines, and "config", the constructor's arguments.
         """
         return {
-            "class_name": _lines.registered_name(type(self)),
+            "class_name": lines.registered_name(type(self)),
             "config": {
                 "final_sparsity": float(self.final_sparsity),
                 "begin_step": self.begin_step,
@@ -151,7 +151,7 @@ class Schedule(abc.ABC):
         return cls(**config.get("config", config))
 
 
-@_lines.register_serializable
+@lines.register_serializable
 class ExponentialSparsity(Schedule):
     """Density falls by the same factor at every step: the paper's schedule.
 
@@ -171,7 +171,7 @@ class ExponentialSparsity(Schedule):
         return final**progress
 
 
-@_lines.register_serializable
+@lines.register_serializable
 class LinearSparsity(Schedule):
     """Sparsity rises by the same amount at every step.
 

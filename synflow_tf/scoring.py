@@ -8,7 +8,7 @@ import tensorflow as tf
 from synflow_tf import problem as problem_lib
 
 
-def score(model, *, scorer=None, masks=None, prunable=None, input_shape=None):
+def score(model, *, scorer=None, masks=None, prunable=None, inputs=None):
     """Scores the prunable weights of a model once.
 
     The sum of all scores, and the flow, are also used as a proxy for the
@@ -19,7 +19,7 @@ def score(model, *, scorer=None, masks=None, prunable=None, input_shape=None):
         scorer: what each weight is worth; by default `scorers.SynFlow()`.
         masks: `Masks` of weights taken as removed, or None.
         prunable: which weights; see `prune`.
-        input_shape: the size of the input; see `prune`.
+        inputs: an example batch, or specs; see `prune`.
 
     Returns:
         `Scores`.
@@ -33,7 +33,7 @@ def score(model, *, scorer=None, masks=None, prunable=None, input_shape=None):
     >>> scores["fc6/kernel"].shape
     (100, 10)
     """
-    problem = problem_lib.Problem(model, scorer, prunable, input_shape)
+    problem = problem_lib.Problem(model, scorer, prunable, inputs)
     if masks is not None:
         masks.check(model)
     else:

@@ -9,9 +9,9 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from synflow_tf import _lines
 from synflow_tf import _validation
 from synflow_tf import findings
+from synflow_tf.graph import lines
 
 
 def check(keep_n_of_m, min_kept):
@@ -236,7 +236,7 @@ def input_axis(weight):
 
 
 def _classes(*names):
-    return tuple(getattr(x.layers, n) for x in _lines.LINES for n in names)
+    return tuple(getattr(x.layers, n) for x in lines.LINES for n in names)
 
 
 _KERNELS = frozenset(("kernel", "pointwise_kernel", "recurrent_kernel"))

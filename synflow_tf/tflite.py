@@ -10,9 +10,8 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from synflow_tf import _lines
-from synflow_tf import signatures
-from synflow_tf.calls import Slot
+from synflow_tf.graph import inputs as inputs_lib
+from synflow_tf.graph import lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +29,13 @@ class Function:
     call: typing.Callable
 
 
-def function(model, batch_size=None, input_shape=None):
+def function(model, batch_size=None, inputs=None):
     """A model as a `Function`, in inference.
 
     Args:
         model: a built model of either Keras line.
         batch_size: int, or None, which leaves it open.
-        input_shape: see `graph.read`.
+        inputs: see `graph.read`.
 
     Returns:
         `Function`. Inputs have the names they have in the model, or "input_0"
@@ -45,21 +44,22 @@ def function(model, batch_size=None, input_shape=None):
     Raises:
         ValueError: if sizes are open, see `graph.read`.
     """
-    structure = signatures.signature(model, _lines.line_of(model), input_shape)
+    structure, *_ = inputs_lib.signatures(model, lines.line_of(model), inputs)
     leaves = tf.nest.flatten(structure)
-    slots = [leaf for leaf in leaves if isinstance(leaf, Slot)]
-    names = [slot.name for slot in slots]
+    tensors = [leaf for leaf in leaves if isinstance(leaf, inputs_lib.Input)]
+    names = [x.name for x in tensors]
     if len(set(names)) < len(names) or not all(map(_is_name, names)):
-        names = [f"input_{number}" for number in range(len(slots))]
-    inputs = {
-        name: tf.TensorSpec((batch_size, *slot.shape[1:]), slot.dtype, name)
-        for name, slot in zip(names, slots, strict=True)
+        names = [f"input_{number}" for number in range(len(tensors))]
+    specs = {
+        name: tf.TensorSpec((batch_size, *x.shape[1:]), x.dtype, name)
+        for name, x in zip(names, tensors, strict=True)
     }
 
     def call(given):
-        tensors = iter([given[name] for name in inputs])
+        filling = iter([given[name] for name in specs])
         filled = [
-            next(tensors) if isinstance(leaf, Slot) else leaf for leaf in leaves
+            next(filling) if isinstance(leaf, inputs_lib.Input) else leaf
+            for leaf in leaves
         ]
         args, kwargs = tf.nest.pack_sequence_as(structure, filled)
         outputs = model(*args, **kwargs)
@@ -71,7 +71,7 @@ def function(model, batch_size=None, input_shape=None):
         flat = tf.nest.flatten(outputs)
         return {f"output_{number}": x for number, x in enumerate(flat)}
 
-    return Function(inputs, call)
+    return Function(specs, call)
 
 
 def _is_name(name):

@@ -22,7 +22,7 @@ import tf_keras
 
 import synflow_tf
 from synflow_tf import linearize
-from synflow_tf import variables
+from synflow_tf.graph import variables
 
 LINES = {"keras": keras, "tf_keras": tf_keras}
 BOTH = pytest.mark.parametrize("line", LINES)

@@ -20,7 +20,7 @@ import tensorflow as tf
 import tf_keras
 
 import synflow_tf
-from synflow_tf import variables
+from synflow_tf.graph import variables
 
 LINES = {"keras": keras, "tf_keras": tf_keras}
 # What is pruned in all scenarios.

@@ -274,7 +274,7 @@ def _recurrent(line):
     [
         (_subclassed, (4,), {}),
         (_tokens, (7,), {}),
-        (_open, (9, 9, 3), {"input_shape": (9, 9, 3)}),
+        (_open, (9, 9, 3), {"inputs": np.zeros((1, 9, 9, 3), np.float32)}),
         (_recurrent, (7, 4), {"batch_size": 1}),
     ],
 )
@@ -392,7 +392,7 @@ def test_the_interpreter_is_litert_or_that_of_tensorflow(path, monkeypatch):
             ValueError,
             "must be built",
         ),
-        ({"model": _open(keras)}, ValueError, "`input_shape` must give"),
+        ({"model": _open(keras)}, ValueError, "a size of its input open"),
         ({"model": _recurrent(keras)}, ValueError, "need `batch_size=1`"),
     ],
 )

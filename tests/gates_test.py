@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import synflow_tf
-from synflow_tf import variables
+from synflow_tf.graph import variables
 
 LINES = linear.LINES
 _T, _D, _K = 3, 4, 2  # Steps, width, size of the queries, keys and values.

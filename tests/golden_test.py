@@ -9,7 +9,7 @@ import pytest
 import tf_keras
 
 import synflow_tf
-from synflow_tf import variables
+from synflow_tf.graph import variables
 
 LINES = {"keras": keras, "tf_keras": tf_keras}
 AUTHORS = synflow_tf.scorers.SynFlow(variant="authors")

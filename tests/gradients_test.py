@@ -11,7 +11,7 @@ import tf_keras
 
 import synflow_tf
 from synflow_tf import gradients
-from synflow_tf import variables
+from synflow_tf.graph import variables
 
 BOTH = pytest.mark.parametrize("line", [keras, tf_keras])
 METHODS = {

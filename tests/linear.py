@@ -7,7 +7,7 @@ import tf_keras
 
 from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
-from synflow_tf import variables
+from synflow_tf.graph import variables
 
 LINES = {"keras": keras, "tf_keras": tf_keras}
 # Where each line has its operations on symbolic tensors.
@@ -76,9 +76,10 @@ def positive(*shape, seed=1):
     return np.random.default_rng(seed).uniform(0.1, 1.0, (1, *shape))
 
 
-def lowered(model):
-    """The linear graph of a model."""
-    return linearize.lower(graph_lib.read(model, linearize.is_leaf))
+def lowered(model, inputs=None):
+    """The linear graph of a model, scored for its kernels."""
+    graph = graph_lib.read(model, linearize.is_leaf, inputs)
+    return linearize.lower(graph, linearize.contracted(graph))
 
 
 def run(model, *inputs, rescale=False):
@@ -93,7 +94,8 @@ def run(model, *inputs, rescale=False):
 def conserved(model, *inputs):
     """Asserts R(2x) = 2 R(x), sum(x dR/dx) = R, and dR/dx >= 0.
 
-    Where flow starts at constants, their ones count among x.
+    Where flow starts at constants, their ones count among x. Of models with
+    one source.
     """
     graph = lowered(model)
     inputs = [tf.constant(x) for x in inputs]

@@ -179,7 +179,7 @@ def test_batch_normalization_divides_by_what_it_has_seen(line, axis):
     model, layer = _model(line, lambda k: k.BatchNormalization(axis=axis))
     x = linear.positive(*_SHAPE)
     gamma, _, _, variance = (w.astype(np.float64) for w in layer.get_weights())
-    scale = np.abs(gamma) / np.sqrt(variance + layer.epsilon)
+    scale = np.abs(gamma) / np.sqrt(variance + np.float32(layer.epsilon))
     axes = axis if isinstance(axis, tuple) else (axis,)
     shape = [n if i in axes else 1 for i, n in enumerate(x.shape)]
     shape[-1] = 6 if axis == -1 else 1

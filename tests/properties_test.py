@@ -8,7 +8,7 @@ import tf_keras
 from hypothesis import strategies as st
 
 import synflow_tf
-from synflow_tf import variables
+from synflow_tf.graph import variables
 
 SLOW = hypothesis.settings(
     deadline=None,

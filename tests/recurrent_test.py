@@ -8,7 +8,7 @@ import pytest
 
 import synflow_tf
 from synflow_tf import scorers
-from synflow_tf import variables
+from synflow_tf.graph import variables
 
 LINES = linear.LINES
 # What the lines share, in `make test` for one of them only.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import synflow_tf
 from synflow_tf import structure
-from synflow_tf import variables
+from synflow_tf.graph import variables
 
 BOTH = pytest.mark.parametrize("line", [keras, tf_keras])
 

@@ -14,7 +14,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 
 import synflow_tf
-from synflow_tf import variables
+from synflow_tf.graph import variables
 from synflow_tf.tfmot import prune_synflow
 
 K = tfmot.sparsity.keras

@@ -9,13 +9,10 @@ same power of two, exactly, and no ranking changes.
 
 import tensorflow as tf
 
-from synflow_tf import graph as graph_lib
-from synflow_tf import variables
+from synflow_tf.graph import values
+from synflow_tf.linearize import families
+from synflow_tf.linearize import plain
 from synflow_tf.linearize import registry
-
-# Weights up to this many entries become NumPy arrays, so that what depends on
-# them alone is computed while tracing; larger ones stay arguments.
-_CONSTANT_SIZE = 8192
 
 # What Keras passes to layers that ask for it; scores are for inference, on one
 # example without padding.
@@ -28,191 +25,169 @@ _RANGE = 12
 _KERNELS = {tf.float64: 16, tf.float32: 4}
 
 
-class LinearWeights:
-    """The tensors that rules compute with, in the place of the variables.
-
-    Args:
-        tensors: dict id(variable) -> float tensor >= 0, those that scores are
-            wanted for. All other variables are read from the model.
-        dtype: `tf.DType` to compute in.
-        affine: bool, whether biases, moving means and activations count too
-            (`SynFlow(variant="authors")`).
-        rescale: bool, whether to keep the live values in range.
-
-    Attributes:
-        unit: tensor of shape (), what flow starts as where it does not come
-            from a float input of the model: 1, but rescaled like all values.
-        exponent: float64 tensor of shape (): the values are 2 to the power of
-            minus this times what they are.
-        reads: int, how many kernels were read since the values were rescaled.
-        shift: None, or an int tensor: what a rule has just returned is 2 to
-            the power of minus this times what it is.
-        repeated: dict id(variable) -> int, the kernels that one path passes
-            several times (recurrent layers), and how many gates they are of.
-        opaque: dict of str, the names of the layers that ran under their own
-            `call`, to None.
-    """
-
-    def __init__(self, tensors, dtype, affine=False, rescale=True):
-        self._tensors = dict(tensors)
-        self.scored = frozenset(self._tensors)
-        self.dtype = dtype
-        self.affine = affine
-        self.rescale = rescale and not affine
-        self.unit = tf.ones((), dtype)
-        self.exponent = tf.zeros((), tf.float64)
-        self.reads = 0
-        self.shift = None
-        self.repeated = {}
-        self.opaque = {}
-
-    def __getitem__(self, variable):
-        """The absolute value of a variable, of the dtype to compute in.
-
-        A tensor, or, for small variables that no scores are wanted for, a
-        NumPy array.
-        """
-        key = id(variable)
-        if key not in self._tensors:
-            with tf.init_scope():
-                value = tf.cast(variables.value(variable), self.dtype)
-                value = tf.abs(value)
-            small = value.shape.num_elements() <= _CONSTANT_SIZE
-            self._tensors[key] = value.numpy() if small else value
-        value = self._tensors[key]
-        self.reads += len(value.shape) > 1
-        return value
-
-    def source(self, constant, made_of=()):
-        """What flow starts as at a constant or a table: ones.
-
-        Args:
-            constant: tensor >= 0.
-            made_of: ids of the variables that it is computed from.
-
-        Returns:
-            Tensor: of ones, unless scores are wanted for one of `made_of`;
-            then the constant.
-        """
-        if self.scored.isdisjoint(made_of):
-            constant = tf.ones(tuple(constant.shape), self.dtype)
-        return constant
-
-
 def ones(graph, dtype):
-    """The input that scores are computed for: ones, one example.
+    """The input that scores are computed for: ones.
 
     Args:
-        graph: `graph.Graph`.
+        graph: `graph.Graph`, or `lower.LinearGraph`.
         dtype: `tf.DType`.
 
     Returns:
-        list of tensors, of batch size 1 unless the model fixes another.
+        list of tensors, for those inputs that are flow.
     """
-    return [
-        tf.ones((slot.shape[0] or 1, *slot.shape[1:]), dtype)
-        for slot in graph.inputs
-    ]
+    return [tf.ones(v.shape, dtype) for v in graph.inputs if v.is_flow]
 
 
 def flow_of(outputs):
-    """The flow R: the sum of all outputs that are floats.
-
-    Args:
-        outputs: list of tensors.
-
-    Returns:
-        Tensor of shape ().
-
-    Raises:
-        ValueError: if there is none.
-    """
-    floats = [tf.reduce_sum(x) for x in outputs if x.dtype.is_floating]
-    if not floats:
-        raise ValueError(
-            "Argument `model` must have an output of a float type. Received: "
-            f"outputs of types {[x.dtype.name for x in outputs]}. Score the "
-            "model that these are computed from."
-        )
-    return tf.add_n(floats)
+    """The flow R: the sum of all outputs, a tensor of shape ()."""
+    return tf.add_n([tf.reduce_sum(x) for x in outputs])
 
 
-def run(graph, weights, inputs, record=None):
+def run(graph, weights, inputs, units=None, record=None):
     """Runs a linear graph.
 
     Args:
-        graph: `lowering.LinearGraph`.
-        weights: `LinearWeights`.
+        graph: `lower.LinearGraph`.
+        weights: `weights.LinearWeights`.
         inputs: list of tensors, in the order of `graph.inputs`.
+        units: list of tensors of shape (), what flow starts as at each of
+            `graph.sources`; by default that of `weights`.
         record: None, or a function that is called with each node, and the
-            lists of its input and output tensors.
+            lists of its input and output tensors, None where there is none.
 
     Returns:
         list of tensors, in the order of `graph.outputs`.
 
     Raises:
-        ValueError: if a layer has no rule, or its rule fails; it names the
+        ValueError: if an operation has no rule, or a rule fails; it names the
             layer.
     """
+    outer_unit = weights.unit
     tensors = dict(zip(graph.inputs, inputs, strict=True))
-    tensors[graph.unit] = outer_unit = weights.unit
-
-    # In Python, because `tf.nest` takes longer than a small layer.
-    def fill_in(x):
-        if isinstance(x, graph_lib.Slot):
-            return tensors[x]
-        if type(x) in (list, tuple):
-            return type(x)(map(fill_in, x))
-        if isinstance(x, dict):
-            return {key: fill_in(value) for key, value in x.items()}
-        return x
-
+    if units is None:
+        units = [outer_unit] * len(graph.sources)
+    for source, unit in zip(graph.sources, units, strict=True):
+        tensors[source.unit] = unit
     for node, dead in zip(graph.nodes, graph.dead, strict=True):
-        rule = registry.rule_of(node.layer)
-        args = fill_in(node.args)
-        kwargs = fill_in(
-            {k: v for k, v in node.kwargs.items() if k not in _CONTEXT}
-        )
-        weights.unit = tensors[graph.unit]  # Rules may run graphs themselves.
-        try:
-            outputs = rule(node.layer, weights, *args, **kwargs)
-        except Exception as error:
-            raise ValueError(
-                f"Layer {node.layer.name!r} (of type "
-                f"{type(node.layer).__name__}) failed under its linear rule: "
-                f"{error}"
-            ) from error
-        outputs = [x for x in tf.nest.flatten(outputs) if x is not None]
+        if graph.sources:  # Rules of layers may run graphs themselves.
+            weights.unit = tensors[graph.sources[0].unit]
+        before = _inputs(node, tensors, weights)
+        outputs = _outputs(node, before, weights)
         if record is not None:
-            before = [tensors[slot] for slot in node.inputs]
             record(node, before, outputs)
-        for slot in dead:
-            tensors.pop(slot, None)
-        live = [slot for slot in tensors if slot in graph.flow]
+        for value in dead:
+            tensors.pop(value, None)
         if weights.shift is not None:
-            _multiply(tensors, live, weights, weights.shift)
+            _multiply(tensors, weights, weights.shift)
             weights.shift = None
         tensors.update(
-            (slot, x)
-            for slot, x in zip(node.outputs, outputs, strict=True)
-            if slot not in dead
+            (value, x)
+            for value, x in zip(node.outputs, outputs, strict=True)
+            if x is not None and value not in dead
         )
         if weights.rescale and weights.reads >= _KERNELS[weights.dtype]:
             weights.reads = 0
-            live += [s for s in node.outputs if s in graph.flow]
-            live = [s for s in live if s in tensors]
-            exponent = excess([tensors[slot] for slot in live])
-            _multiply(tensors, live, weights, exponent)
+            live = [x for value, x in tensors.items() if value.is_flow]
+            _multiply(tensors, weights, excess(live))
     weights.unit = outer_unit
-    return [tensors[slot] for slot in graph.outputs]
+    return [tensors[value] for value in graph.outputs]
 
 
-def _multiply(tensors, live, weights, exponent):
-    """Divides all live values by 2 to the power of `exponent`."""
+def _inputs(node, tensors, weights):
+    """The tensors that a node takes; None for an index that is not known."""
+    scales = () if weights.affine else families.scales_of(node)
+    found = []
+    for position, value in enumerate(node.inputs):
+        if value in tensors:
+            x = tensors[value]
+        elif value.constant is not None:
+            x = value.constant
+        elif not value.is_weight:
+            x = None
+        elif position in scales:
+            x = weights.scale(value)
+        else:
+            x = weights.plain(value)
+        found.append(x)
+    return found
+
+
+def _outputs(node, before, weights):
+    """The tensors that a node returns; None for what is no number of ours."""
+    try:
+        found = _applied(node, before, weights)
+    except Exception as error:
+        raise ValueError(
+            f"{named(node)} failed under its linear rule: {error}"
+        ) from error
+    if weights.affine:
+        return found
+    return [
+        x if value.is_flow or value.is_weight else None
+        for value, x in zip(node.outputs, found, strict=True)
+    ]
+
+
+def _applied(node, before, weights):
+    if node.type == values.READ:
+        return [weights[node.variable]]
+    if node.type == values.LEAF:
+        weights.reads += 1
+        return _of_layer(node, before, weights)
+    if weights.affine:
+        return plain.run(node, before, weights.dtype)
+    if node.type == "_Computed":
+        return [weights.computed(node.extra["value"], before[0])]
+    rule = registry.rule_of_operation(node.type)
+    if rule is None:
+        raise registry.NoRule(node)
+    outputs = rule(node, *before)
+    if node.type in families.CONTRACTIONS:
+        flows = len(node.flows) - len(node.gates)
+        weights.reads += 1
+        if flows == 2:  # Both are scaled: their product is so twice.
+            weights.shift = tf.cast(weights.exponent, tf.int32)
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+
+def _of_layer(node, before, weights):
+    """What a layer's own rule returns, a flat list."""
+    call = node.call
+    waiting = iter(
+        tf.cast(x, weights.dtype)
+        if x is not None and x.dtype.is_floating
+        else x
+        for x in before
+    )
+    args, kwargs = tf.nest.map_structure(
+        lambda x: next(waiting) if values.is_traced(x) else x,
+        (call.args, call.kwargs),
+    )
+    kwargs = {k: x for k, x in kwargs.items() if k not in _CONTEXT}
+    rule = registry.rule_of_layer(call.layer)
+    outputs = rule(call.layer, weights, *args, **kwargs)
+    return [x for x in tf.nest.flatten(outputs) if x is not None]
+
+
+def named(node):
+    """How errors call a node: by its layer, as the user knows that."""
+    path = "/".join(layer.name for layer in node.layers)
+    if node.type == values.LEAF:
+        kind = type(node.call.layer).__name__
+        return f"Layer {path or node.name!r} (of type {kind})"
+    within = ""
+    if path:
+        kind = type(node.layer).__name__
+        within = f", part of layer {path!r} (of type {kind}),"
+    return f"Operation {node.name!r} (of type {node.type}){within}"
+
+
+def _multiply(tensors, weights, exponent):
+    """Divides all live flow by 2 to the power of `exponent`."""
     factor = power_of_two(-exponent, weights.dtype)
-    for slot in live:
-        if tensors[slot].dtype.is_floating:
-            tensors[slot] *= factor
+    for value in tensors:
+        if value.is_flow:
+            tensors[value] *= factor
     weights.exponent += tf.cast(exponent, tf.float64)
 
 
@@ -223,17 +198,17 @@ def _layout(dtype):
     return tf.int32, 23, 127
 
 
-def excess(values):
-    """By which power of two values are out of range.
+def excess(tensors):
+    """By which power of two tensors are out of range.
 
     Args:
-        values: list of tensors; those that are not float do not count.
+        tensors: list of tensors.
 
     Returns:
         int tensor of shape (), the exponent of the largest value, or 0 if that
         is in [2^-12, 2^12], or is 0 or not finite.
     """
-    largest = [tf.reduce_max(x) for x in values if x.dtype.is_floating]
+    largest = [tf.reduce_max(x) for x in tensors]
     largest = tf.stop_gradient(tf.reduce_max(tf.stack(largest)))
     integer, mantissa, bias = _layout(largest.dtype)
     bits = tf.bitcast(largest, integer)

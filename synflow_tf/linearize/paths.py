@@ -2,22 +2,21 @@
 
 import tensorflow as tf
 
-from synflow_tf import graph as graph_lib
+from synflow_tf.graph import values as values_lib
 from synflow_tf.linearize import executor
-from synflow_tf.linearize import joins
 
 
 def beside(graph, weights, inputs, variables):
     """Finds the paths that carry the flow beside empty kernels.
 
     Args:
-        graph: `lowering.LinearGraph`.
+        graph: `lower.LinearGraph`.
         weights: `LinearWeights`, with the masks applied.
         inputs: list of tensors of ones.
         variables: list of variables whose weights are all removed.
 
     Returns:
-        list, for each variable a pair of str: the name of the layer where what
+        list, for each variable a pair of str: the path of the layer where what
         it fed meets the flow, and of the layer that the flow comes from. Both
         are the weight's own layer if what is left of that carries flow.
     """
@@ -26,12 +25,12 @@ def beside(graph, weights, inputs, variables):
     def record(node, before, after):
         del before
         alive.update(
-            slot
-            for slot, x in zip(node.outputs, after, strict=True)
-            if not x.dtype.is_floating or tf.reduce_any(x != 0)
+            value
+            for value, x in zip(node.outputs, after, strict=True)
+            if x is not None and tf.reduce_any(x != 0)
         )
 
-    executor.run(graph, weights, inputs, record)
+    executor.run(graph, weights, inputs, record=record)
     readers = {}
     for node in graph.nodes:
         for variable in _variables(node):
@@ -40,39 +39,37 @@ def beside(graph, weights, inputs, variables):
 
 
 def _meeting(graph, alive, readers):
-    producers = {slot: node for node in graph.nodes for slot in node.outputs}
+    producers = {value: node for node in graph.nodes for value in node.outputs}
     dead = set()
     for node in graph.nodes:
-        reads = node in readers
-        if not reads and not dead.intersection(node.inputs):
+        if node not in readers and dead.isdisjoint(node.inputs):
             continue
-        if not alive.intersection(node.outputs):
+        if alive.isdisjoint(node.outputs):
             dead.update(node.outputs)
             continue
-        if reads:
-            return node.layer.name, node.layer.name
-        others = [
-            slot
-            for slot in node.inputs
-            if slot in alive and slot in graph.flow and slot not in dead
-        ]
-        origin = producers.get(others[0]) if others else None
-        return node.layer.name, _name(origin, producers)
+        where = _name(node)
+        through = where
+        while node is not None and through == where:
+            others = [v for v in node.flows if v in alive and v not in dead]
+            if node in readers or not others:
+                return where, where
+            node = producers.get(others[0])
+            through = _name(node) or where
+        return where, through
     return "", ""
 
 
-def _name(node, producers):
-    """The name of the nearest layer, not of a stop that was put in."""
-    while node is not None and joins.is_stop(node):
-        node = producers.get(node.inputs[0])
-    return "the input" if node is None else node.layer.name
+def _name(node):
+    """The path of the layer of a node; "" of a stop that was put in."""
+    if node is None:
+        return "the input"
+    if node.type == "_Stop":
+        return ""
+    return "/".join(layer.name for layer in node.layers) or node.name
 
 
 def _variables(node):
     """The variables that a node reads."""
-    layer = node.layer
-    if isinstance(layer, graph_lib.Read):
-        return [layer.variable]
-    if isinstance(layer, (graph_lib.Opaque, joins.Join)):
-        layer = layer.layer
-    return getattr(layer, "weights", ())
+    if node.type == values_lib.READ:
+        return [node.variable]
+    return node.call.layer.weights if node.type == values_lib.LEAF else ()

@@ -1,37 +1,45 @@
-"""Which linear map a layer becomes: a table of rules, open to users."""
+"""Which linear map an operation or a layer becomes: tables, open to users."""
 
-import functools
 import inspect
 
-from synflow_tf import _lines
-from synflow_tf import calls
+import tensorflow as tf
 
-_RULES = {}
-# Keras' own layer classes that have rules, and their names in `keras.layers`.
-_NAMES = {}
+from synflow_tf.graph import lines
+
+_LAYERS = {}
+_OPERATIONS = {}
+# Types of operations whose rule is a user's: no pass looks into them.
+_USERS = set()
 
 
-def register_rule(cls):
-    """Registers how SynFlow sees the layers of a class: a decorator.
+def register_rule(target):
+    """Registers how SynFlow sees an operation or the layers of a class.
 
-    A rule computes what the layer would, with the absolute values of its
-    weights, without activation and without anything that is added or that
-    depends on the sign or size of the input: a linear map, all of whose
+    A rule computes what the operation or layer would, with the absolute values
+    of its weights, without activation and without anything that is added or
+    that depends on the sign or size of the input: a linear map, all of whose
     coefficients are >= 0. Compute in the dtype of the input.
 
     Args:
-        cls: a layer class of Keras 3 or tf_keras. A subclass inherits the
-            rule unless it has a `call` of its own.
+        target: a layer class of Keras 3 or tf_keras, a subclass of which
+            inherits the rule unless it has a `call` of its own; or a str, the
+            type of an operation of TensorFlow, such as "MatMul".
 
     Returns:
-        A decorator for a function `rule(layer, weights, *args, **kwargs)`.
-        `layer` is the layer; `weights[variable]` is the tensor to use for one
-        of its variables, float, of the variable's shape; the other arguments
-        are those of the layer's `call`, without `training` and `mask`. It
-        returns what `call` would.
+        A decorator. Of a class, for a function `rule(layer, weights, *args,
+        **kwargs)`: `layer` is the layer; `weights[variable]` is the tensor to
+        use for one of its variables, float, of the variable's shape; the other
+        arguments are those of the layer's `call`, without `training` and
+        `mask`. It returns what `call` would. Of an operation, for a function
+        `rule(operation, *tensors)`: `operation.attributes` is a dict of its
+        attributes; the tensors are its inputs: those that depend on the model's
+        input in the dtype to compute in, likewise the absolute values of
+        weights, and constants as they are. It returns a tensor, or a list of
+        them where the operation has several outputs.
 
     Raises:
-        TypeError: if `cls` is not a class.
+        TypeError: if `target` is neither a class nor a str.
+        ValueError: if TensorFlow has no such operation.
 
     >>> import keras, tensorflow as tf
     >>> class Scale(keras.layers.Layer):
@@ -42,21 +50,54 @@ def register_rule(cls):
     >>> @synflow_tf.register_rule(Scale)
     ... def _scale(layer, weights, x):
     ...     return x * weights[layer.scale]
+    >>> @synflow_tf.register_rule("Betainc")
+    ... def _betainc(operation, a, b, x):
+    ...     return x
     """
-    if not inspect.isclass(cls):
+    if isinstance(target, str):
+        if not hasattr(tf.raw_ops, target):
+            raise ValueError(
+                "Argument `target` must be a layer class, or the type of an "
+                "operation as `tf.raw_ops` names it, such as 'MatMul'. "
+                f"Received: target={target!r}"
+            )
+    elif not inspect.isclass(target):
         raise TypeError(
-            "Argument `cls` must be a layer class. "
-            f"Received: cls={cls!r}. Write `@register_rule(MyLayer)`."
+            "Argument `target` must be a layer class or the type of an "
+            f"operation, a str. Received: target={target!r}. "
+            "Write `@register_rule(MyLayer)`."
         )
 
     def decorate(rule):
-        _RULES[cls] = rule
+        if isinstance(target, str):
+            _OPERATIONS[target] = rule
+            _USERS.add(target)
+        else:
+            _LAYERS[target] = rule
         return rule
 
     return decorate
 
 
-def builtin(*names):
+def operation(*names):
+    """Registers the library's own rule for operations: a decorator.
+
+    Args:
+        *names: str, types of operations.
+
+    Returns:
+        A decorator for a function of a `graph.Node` and its inputs: tensors of
+        flow, and `None` for an index that depends on flow.
+    """
+
+    def decorate(rule):
+        _OPERATIONS.update(dict.fromkeys(names, rule))
+        return rule
+
+    return decorate
+
+
+def layer(*names):
     """Registers a rule for Keras' own layers, in both lines: a decorator.
 
     Args:
@@ -67,108 +108,64 @@ def builtin(*names):
     """
 
     def decorate(rule):
-        for line in _lines.LINES:
+        for line in lines.LINES:
             for name in names:
                 cls = getattr(line.layers, name, None)
                 if cls is not None:
-                    _RULES[cls] = rule
-                    _NAMES.setdefault(cls, name)
+                    _LAYERS[cls] = rule
         return rule
 
     return decorate
 
 
-def operations(rule):
-    """Registers the rule of all operations: a decorator."""
-    _RULES[None] = rule
-    return rule
+def is_users(kind):
+    """Whether a user has registered a rule for a type of operations."""
+    return kind in _USERS
 
 
-def homogeneous(*names):
-    """Like `builtin`, for layers that the authors' variant does not know."""
-
-    def decorate(rule):
-        @functools.wraps(rule)
-        def checked(layer, weights, *args, **kwargs):
-            if weights.affine:
-                raise ValueError(
-                    "variant='authors' knows the layers of the authors' "
-                    "networks only. Use variant='homogeneous'."
-                )
-            return rule(layer, weights, *args, **kwargs)
-
-        builtin(*names)(checked)
-        return rule
-
-    return decorate
-
-
-def name_of(layer):
-    """The name of a layer in `keras.layers`, or None if it is a user's.
-
-    A subclass that has no `call` of its own counts as Keras' own.
-    """
-    base = _base_of(layer, _NAMES)
-    return None if base is None else _NAMES[base]
-
-
-def _base_of(layer, table):
-    """The first class of a layer that is in a table and has its `call`."""
+def rule_of_layer(layer):
+    """The rule for a layer, or None."""
     cls = type(layer)
     for base in cls.__mro__:
         same = getattr(cls, "call", None) is getattr(base, "call", None)
-        if same and base in table:
-            return base
+        if same and base in _LAYERS:
+            return _LAYERS[base]
     return None
 
 
-def find(layer):
-    """The rule for a layer, or None; see `rule_of`."""
-    if calls.operation_name(layer) is not None:
-        return _RULES[None]
-    base = _base_of(layer, _RULES)
-    return None if base is None else _RULES[base]
+def is_leaf(layer):
+    """Whether a layer stays one node: it has a rule of its own."""
+    return rule_of_layer(layer) is not None
 
 
-def rule_of(layer):
-    """Finds the rule for a layer.
-
-    Args:
-        layer: a layer of either line.
-
-    Returns:
-        A function `rule(layer, weights, *args, **kwargs)`.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    rule = find(layer)
-    if rule is not None:
-        return rule
-    name = type(layer).__name__
-    raise ValueError(
-        f"Layer {layer.name!r} (of type {type(layer).__module__}.{name}) has "
-        f"no linear rule, so SynFlow cannot see through it. {how_to(layer)}"
-    )
+def rule_of_operation(kind):
+    """The rule for a type of operations, or None."""
+    return _OPERATIONS.get(kind)
 
 
-def how_to(layer):
-    """Says how to register a rule for a layer."""
-    if calls.operation_name(layer) is not None:
-        what = "Put the operation into a layer class of your own"
-    elif name_of(layer) is not None:
-        what = "Replace it by a layer class of your own"
-    else:
-        what = None
-    if what is not None:
-        return (
-            f"{what}, and register a rule for that class with "
-            "`synflow_tf.register_rule`."
+def how_to(node):
+    """Says how to register a rule for a node."""
+    ways = []
+    if node.layer is not None:
+        name = type(node.layer).__name__
+        ways.append(
+            f"for the layer, `@synflow_tf.register_rule({name})` over "
+            "`def rule(layer, weights, x): return tf.matmul(x, "
+            "weights[layer.kernel])` (for example)"
         )
-    name = type(layer).__name__
-    return (
-        "Register a rule for it:\n\n"
-        f"    @synflow_tf.register_rule({name})\n"
-        "    def rule(layer, weights, x):\n"
-        "        return tf.matmul(x, weights[layer.kernel])  # for example\n"
-    )
+    if node.operation is not None:
+        ways.append(
+            f"for the operation, `@synflow_tf.register_rule({node.type!r})` "
+            "over `def rule(operation, *tensors)`"
+        )
+    return f"Register a rule: {'; or '.join(ways)}." if ways else ""
+
+
+class NoRule(ValueError):
+    """An operation has no rule; `run` says of which layer it is part."""
+
+    def __init__(self, node):
+        super().__init__(
+            f"none is known, so it is not known what the flow does there. "
+            f"{how_to(node)}"
+        )

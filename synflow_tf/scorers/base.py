@@ -50,8 +50,8 @@ class Scorer(abc.ABC):
             variables: list of Keras variables, the prunable ones.
             weights: list of tensors, what `prepare` gave for each of them,
                 and 0 where a weight is removed; of `dtype`.
-            inputs: list of tensors of ones, one for each input of the model,
-                batch size 1, of `dtype`.
+            inputs: list of tensors of ones, one for each input of the model
+                that is a float, of `dtype`.
 
         Returns:
             A pair: list of tensors >= 0 of the shapes of `weights`, the
@@ -69,8 +69,8 @@ class Scorer(abc.ABC):
 
         Returns:
             None, or a pair: the scores up to a common factor, a list of
-            tensors, of which one that is all 0 is an error; and a list of str,
-            the layers that could not be looked into.
+            tensors, of which one that is all 0 is an error; and the list of
+            variables that are scales of 0 and counted as ones.
 
         Raises:
             ValueError: if they will not; it names the layer.

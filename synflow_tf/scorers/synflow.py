@@ -57,7 +57,8 @@ class SynFlow(base.Scorer):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
             linear = self._linear(variables, weights)
-            outputs = linearize.run(self._graph(graph), linear, inputs)
+            lowered = self._graph(graph, variables)
+            outputs = linearize.run(lowered, linear, inputs)
             flow = linearize.flow_of(outputs)
         gradients = tape.gradient(
             flow, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
@@ -76,19 +77,20 @@ class SynFlow(base.Scorer):
         """Checks the linearized model; see `Scorer.inspect`."""
         if self.variant == "authors":
             return None
-        gradients, opaque = linearize.check(
-            self._graph(graph),
+        gradients, zero_scales = linearize.check(
+            self._graph(graph, variables),
             lambda: self._linear(variables, weights),
             weights,
             inputs,
         )
         # One by one, so that both are not in memory at once.
-        return [w * gradients.pop(0) for w in weights], opaque
+        return [w * gradients.pop(0) for w in weights], zero_scales
 
-    def _graph(self, graph):
+    def _graph(self, graph, variables):
         """The nodes to run."""
-        authors = self.variant == "authors"
-        return linearize.plain(graph) if authors else linearize.lower(graph)
+        if self.variant == "authors":
+            return linearize.plain(graph)
+        return linearize.lower(graph, set(map(id, variables)))
 
     def _linear(self, variables, weights):
         """The weights to run them with."""

@@ -6,8 +6,8 @@ import tensorflow as tf
 import tf_keras
 
 from synflow_tf import callbacks
-from synflow_tf import variables
-from synflow_tf import wrappers
+from synflow_tf.graph import variables
+from synflow_tf.graph import wrappers
 
 
 class Gradual(callbacks.SynFlowPruning):

@@ -2,15 +2,14 @@
 
 import tf_keras
 
-from synflow_tf import _lines
 from synflow_tf import _validation
 from synflow_tf import enforcement
-from synflow_tf import graph
 from synflow_tf import iteration
 from synflow_tf import masks as masks_lib
 from synflow_tf import pruning
-from synflow_tf import variables
-from synflow_tf import wrappers
+from synflow_tf import selection
+from synflow_tf.graph import lines
+from synflow_tf.graph import wrappers
 from synflow_tf.tfmot import gradual
 from synflow_tf.tfmot import wrapping
 
@@ -30,7 +29,7 @@ def prune_synflow(
     scope="global",
     min_kept=0,
     prunable=None,
-    input_shape=None,
+    inputs=None,
     on_unscored="error",
     progress=True,
 ):
@@ -74,7 +73,7 @@ def prune_synflow(
         scope: "global" or "local".
         min_kept: int >= 0.
         prunable: which weights.
-        input_shape: the size of the input.
+        inputs: an example batch, or specs.
         on_unscored: "error" or "keep".
         progress: bool.
 
@@ -109,8 +108,8 @@ def prune_synflow(
         "scorer": scorer,
         "scope": scope,
         "min_kept": min_kept,
-        "prunable": _allowed(context, layers, prunable, pruning_policy),
-        "input_shape": input_shape,
+        "prunable": _allowed(context, layers, prunable, pruning_policy, inputs),
+        "inputs": inputs,
         "on_unscored": on_unscored,
     }
     if pruning_schedule is None:
@@ -156,19 +155,19 @@ def _context(to_prune, model):
                 "`synflow_tf.prune(model, ...)` prunes it without wrappers, "
                 "and keeps removed weights at 0 while it trains."
             )
-        graph.check_built(to_prune)
+        lines.check_built(to_prune)
         return to_prune, None
     layers = to_prune if isinstance(to_prune, (list, tuple)) else [to_prune]
     for layer in layers:
         if not isinstance(layer, tf_keras.layers.Layer):
             raise TypeError(_not_of_tf_keras(layer))
-    if model is None or _lines.line_of(model) is not tf_keras:
+    if model is None or lines.line_of(model) is not tf_keras:
         raise ValueError(
             "Argument `model` must be given with layers: the tf_keras model "
             "that they are part of, whose flow scores their weights. "
             f"Received: model={model!r}"
         )
-    graph.check_built(model)
+    lines.check_built(model)
     known = {id(layer) for layer in model._flatten_layers()}
     foreign = [x.name for x in layers if id(x) not in known]
     if foreign:
@@ -182,7 +181,7 @@ def _context(to_prune, model):
 def _not_of_tf_keras(value):
     cls = type(value)
     received = f"{cls.__module__}.{cls.__qualname__}"
-    keras = _lines.LINES[0]
+    keras = lines.LINES[0]
     if not isinstance(value, keras.layers.Layer):
         return (
             "Argument `to_prune` must be a tf_keras model, a layer of one or a "
@@ -213,7 +212,7 @@ def _check_gradual(pruning_schedule, to_prune, layers):
         )
 
 
-def _allowed(model, layers, prunable, policy):
+def _allowed(model, layers, prunable, policy, inputs):
     """The weights of some layers that a policy allows, as a `prunable`."""
     if layers is None and policy is None:
         return prunable
@@ -224,7 +223,7 @@ def _allowed(model, layers, prunable, policy):
     if policy is not None:
         layers = filter(policy.allow_pruning, layers)
     within = {id(v) for layer in layers for v in layer.weights}
-    chosen = variables.prunable_weights(model, prunable)
+    chosen = selection.select(model, prunable, inputs)
     chosen = {id(w.variable) for w in chosen} & within
     if not chosen:
         raise ValueError(

@@ -11,8 +11,8 @@ from tensorflow_model_optimization.python.core.sparsity.keras import (
 )
 
 from synflow_tf import enforcement
-from synflow_tf import variables
-from synflow_tf import wrappers
+from synflow_tf.graph import variables
+from synflow_tf.graph import wrappers
 
 # The step at which tfmot's own pruning, by magnitude, would begin: never.
 NEVER = 2**31 - 1

@@ -1,6 +1,6 @@
 """The weights of a Keras model: their paths, values and constraints.
 
-Together with `graph` this is the room that knows how Keras stores a model.
+With `keras_private` this is the place that knows how Keras stores a model.
 """
 
 import dataclasses
@@ -10,10 +10,9 @@ import typing
 import numpy as np
 import tensorflow as tf
 
-from synflow_tf import _lines
-from synflow_tf import calls
-from synflow_tf import graph as graph_lib
-from synflow_tf import wrappers
+from synflow_tf.graph import keras_private
+from synflow_tf.graph import lines
+from synflow_tf.graph import wrappers
 
 # What Keras calls the weights that connections are made of.
 _KERNELS = frozenset(
@@ -36,8 +35,8 @@ class Weight:
         layer: the innermost layer that owns it.
         variable: the Keras variable.
         is_kernel: bool, whether it is pruned unless told otherwise: its name
-            is that of a kernel, or a layer's `get_prunable_weights()` (tfmot's
-            protocol) names it.
+            is that of a kernel, or the graph shows that it is one; or a
+            layer's `get_prunable_weights()` (tfmot's protocol) names it.
         wrapper_mask: the mask variable of the pruning wrapper of tfmot that
             its layer is in, or None.
     """
@@ -64,11 +63,12 @@ class Weight:
         return int(np.prod(self.shape))
 
 
-def weights(model):
+def weights(model, kernels=frozenset()):
     """Lists the weights of a model, without those of pruning wrappers.
 
     Args:
         model: a built Keras model of either line.
+        kernels: set of ids of variables that are kernels whatever their name.
 
     Returns:
         list of `Weight`, in the order of `model.weights`; a shared one once.
@@ -77,10 +77,10 @@ def weights(model):
         TypeError: if `model` is not a Keras model.
         ValueError: if it is not built.
     """
-    _lines.line_of(model)
-    graph_lib.check_built(model)
+    lines.line_of(model)
+    lines.check_built(model)
     found = {}
-    _walk(model, "", found)
+    _walk(model, "", found, kernels)
     around = wrappers.within(model)
     masks = wrappers.masks(around)
     own = {id(variable) for variable in wrappers.own_variables(around)}
@@ -94,13 +94,14 @@ def weights(model):
     )
 
 
-def _walk(layer, prefix, found, chosen=None):
+def _walk(layer, prefix, found, kernels, chosen=None):
     """Finds the weights of a layer, those of the layers within it first.
 
     Args:
         layer: the layer.
         prefix: str, what their paths begin with.
         found: dict of id of variable to `Weight`, added to.
+        kernels: see `weights`.
         chosen: None, or the ids of the variables that a layer around it has
             named as prunable.
     """
@@ -108,13 +109,14 @@ def _walk(layer, prefix, found, chosen=None):
     if chosen is None and hasattr(type(layer), "get_prunable_weights"):
         chosen = {id(v) for v in layer.get_prunable_weights()}
     for name, sub in _sublayers(layer):
-        _walk(sub, f"{prefix}{name}/", found, chosen)
+        _walk(sub, f"{prefix}{name}/", found, kernels, chosen)
     for variable in layer.weights:
         name = variable.name
         if not isinstance(variable, tf.distribute.DistributedValues):
             name = getattr(variable, "path", None) or name
         name = name.partition(":")[0].rpartition("/")[2]
-        kernel = name in _KERNELS if chosen is None else id(variable) in chosen
+        kernel = name in _KERNELS or id(variable) in kernels
+        kernel = kernel if chosen is None else id(variable) in chosen
         weight = Weight(prefix + name, layer, variable, kernel)
         found.setdefault(id(variable), weight)
 
@@ -126,8 +128,8 @@ def _sublayers(layer):
     attributes that hold them, which stay the same when Keras makes up other
     names after loading.
     """
-    sequential = tuple(line.Sequential for line in _lines.LINES)
-    if calls.as_functional(layer) or isinstance(layer, sequential):
+    sequential = tuple(line.Sequential for line in lines.LINES)
+    if keras_private.functional_in(layer) or isinstance(layer, sequential):
         subs = map(wrappers.inside, layer.layers)
         return [(sub.name, sub) for sub in subs]
     subs = layer._flatten_layers(include_self=False, recursive=False)
@@ -165,7 +167,7 @@ def _unique(found):
     return result
 
 
-def prunable_weights(model, prunable=None):
+def prunable_weights(model, prunable=None, kernels=frozenset()):
     """Selects the weights that pruning is about.
 
     Args:
@@ -179,6 +181,7 @@ def prunable_weights(model, prunable=None):
             list of those takes what any of them takes. A function `(layer,
             weight) -> bool` is asked about every floating-point weight
             (`weight` is a `Weight`), and decides alone.
+        kernels: see `weights`.
 
     Returns:
         list of `Weight`, in the order of `model.weights`, at least one.
@@ -188,7 +191,7 @@ def prunable_weights(model, prunable=None):
             nothing.
         TypeError: if `prunable` is none of the above.
     """
-    candidates = [w for w in weights(model) if _is_float(w.variable)]
+    candidates = [w for w in weights(model, kernels) if _is_float(w.variable)]
     if prunable is None:
         selected = [w for w in candidates if w.is_kernel]
     elif callable(prunable) and not isinstance(prunable, type):
@@ -199,11 +202,11 @@ def prunable_weights(model, prunable=None):
         for item in prunable if many else [prunable]:
             taken = {w.path for w in candidates if _selects(item, w)}
             if not taken:
-                raise _nothing(item, candidates)
+                raise _nothing(item, candidates, model)
             chosen |= taken
         selected = [w for w in candidates if w.path in chosen]
     if not selected:
-        raise _nothing(prunable, candidates)
+        raise _nothing(prunable, candidates, model)
     return selected
 
 
@@ -226,7 +229,16 @@ def _selects(item, weight):
     )
 
 
-def _nothing(item, candidates):
+def _nothing(item, candidates, model):
+    integers = [w for w in weights(model) if _is_integer_kernel(w)]
+    if not any(w.is_kernel for w in candidates) and integers:
+        return ValueError(
+            "Argument `model` must have kernels of a float type. Received: "
+            f"model={model.name!r}, whose kernels are quantized, such as "
+            f"{integers[0].path!r} (of type "
+            f"{tf.as_dtype(integers[0].variable.dtype).name}). Prune first, "
+            "then quantize."
+        )
     some = ", ".join(repr(weight.path) for weight in candidates[:6])
     return ValueError(
         "Argument `prunable` must select at least one weight. Received: "
@@ -235,6 +247,11 @@ def _nothing(item, candidates):
         " None selects the kernels of all layers; a layer class must be of the "
         "model's own Keras line."
     )
+
+
+def _is_integer_kernel(weight):
+    is_integer = tf.as_dtype(weight.variable.dtype).is_integer
+    return is_integer and len(weight.shape) > 1
 
 
 def _is_float(variable):

@@ -1,20 +1,24 @@
-"""Recurrent layers: their cell, opened, step by step.
+"""Recurrent layers: their cell, step by step.
 
-What the cell does becomes nodes, so its gates are gates as anywhere else. A
+The cell's operations become nodes, so its gates are gates as anywhere else. A
 recurrence is as deep as its input is long, so its values are kept in range
 from step to step.
 """
 
-import keras
 import tensorflow as tf
 
+from synflow_tf import graph as graph_lib
+from synflow_tf.graph import lines
 from synflow_tf.linearize import executor
-from synflow_tf.linearize import joins
-from synflow_tf.linearize import nested
-from synflow_tf.linearize.registry import homogeneous
+from synflow_tf.linearize import lower
+from synflow_tf.linearize import registry
+
+# A loop in Python takes seconds for long inputs; for short ones, less time than
+# it takes to trace a function.
+_EAGER_STEPS = 16
 
 
-@homogeneous(
+@registry.layer(
     "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "GRU", "LSTM", "RNN", "SimpleRNN"
 )
 def recurrent(layer, weights, x, initial_state=None, **options):
@@ -26,7 +30,7 @@ def recurrent(layer, weights, x, initial_state=None, **options):
     steps = x if time_major else _swap(x)
     if layer.go_backwards:
         steps = steps[::-1]
-    if isinstance(layer, keras.layers.Layer):
+    if isinstance(layer, lines.LINES[0].layers.Layer):
         zeros = layer.get_initial_state(batch_size=x.shape[0])
     else:
         zeros = layer.get_initial_state(x)
@@ -44,9 +48,11 @@ def recurrent(layer, weights, x, initial_state=None, **options):
     return [outputs, *states] if layer.return_state else outputs
 
 
-# A loop in Python takes seconds for long inputs; for short ones, less time than
-# it takes to trace a function.
-_EAGER_STEPS = 16
+@registry.layer("Normalization", "Rescaling")
+def identity(layer, weights, x):
+    """The identity: the scale is that of the data, no weights are in it."""
+    del layer, weights
+    return x
 
 
 def _swap(x):
@@ -64,12 +70,19 @@ def _note_uses(cell, weights):
                 weights.repeated[id(variable)] = max(gates, 1)
 
 
+def _linear(cell, scored, *args):
+    """The linear graph of a cell, called on tensors of these shapes."""
+    line = next(x for x in lines.LINES if isinstance(cell, x.layers.Layer))
+    graph = graph_lib.read_layer(cell, line, registry.is_leaf, *args)
+    return lower.lower(graph, scored)
+
+
 def _scan(cell, weights, steps, states):
     """Runs a cell over time.
 
     Args:
         cell: a recurrent cell.
-        weights: `executor.LinearWeights`.
+        weights: `weights.LinearWeights`.
         steps: tensor, (time, 1, ...).
         states: list of tensors, or of lists of tensors, what it starts from.
 
@@ -78,7 +91,7 @@ def _scan(cell, weights, steps, states):
         an int tensor: they are 2 to the power of minus this times what they
         are.
     """
-    graph = nested.linear(cell, steps[0], states)
+    graph = _linear(cell, weights.scored, steps[0], states)
     rescale, weights.rescale = weights.rescale, False
 
     def step(carry, x):
@@ -111,57 +124,3 @@ def _scan(cell, weights, steps, states):
     behind = tf.reshape(behind, [-1] + [1] * (outputs.shape.rank - 1))
     last = [state[-1] for state in states]
     return outputs * behind, last, exponents[-1]
-
-
-@homogeneous("Bidirectional")
-def bidirectional(layer, weights, x, initial_state=None, **options):
-    """Both directions, brought to one scale and merged."""
-    del options
-    if isinstance(x, (list, tuple)):  # tf_keras gives the states like this.
-        x, *initial_state = x
-    given = tf.nest.flatten(initial_state or [])
-    half = len(given) // 2
-    ways = [[x, *given[:half]], [x, *given[half:]]]
-    if layer.merge_mode == "mul":
-        # One is the gate of the other; gradients stop where they enter it.
-        ways[1] = list(map(tf.stop_gradient, ways[1]))
-    (forward, *states), up = _way(layer.forward_layer, weights, *ways[0])
-    (backward, *more), down = _way(layer.backward_layer, weights, *ways[1])
-    both = [executor.power_of_two(-e, weights.dtype) for e in (down, up)]
-    forward, backward = forward * both[0], backward * both[1]
-    states = [s * both[0] for s in states] + [s * both[1] for s in more]
-    weights.shift = up + down
-    if layer.return_sequences:
-        axis = 0 if getattr(layer.forward_layer, "time_major", False) else 1
-        backward = tf.reverse(backward, [axis])
-    mode = layer.merge_mode
-    if mode == "concat":
-        outputs = [tf.concat([forward, backward], axis=-1)]
-    elif mode == "sum":
-        outputs = [forward + backward]
-    elif mode == "ave":
-        outputs = [(forward + backward) / 2]
-    elif mode == "mul":
-        outputs = [joins.gate(weights, forward, backward)]
-    else:
-        outputs = [forward, backward]
-    return outputs + states
-
-
-def _way(layer, weights, x, *states):
-    """One direction; see `nested.apply`."""
-    if not states:
-        return nested.apply(layer, weights, x)
-    outputs = recurrent(layer, weights, x, list(states))
-    shift, weights.shift = weights.shift, None
-    return tf.nest.flatten(outputs), shift
-
-
-@homogeneous("TimeDistributed")
-def time_distributed(layer, weights, x):
-    """The layer on all steps, as if they were examples."""
-    _, time, *rest = x.shape
-    outputs, weights.shift = nested.apply(
-        layer.layer, weights, tf.reshape(x, [time, *rest])
-    )
-    return [y[None] for y in outputs]

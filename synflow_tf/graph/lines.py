@@ -4,6 +4,8 @@ Which line an object belongs to is read off its class, never off the
 environment, and `tf.keras` is never touched.
 """
 
+import itertools
+
 import keras
 import tf_keras
 
@@ -52,3 +54,36 @@ def register_serializable(cls):
 def registered_name(cls):
     """The name under which a class was registered, or its own."""
     return keras.saving.get_registered_name(cls)
+
+
+def check_one_line(model, line):
+    """Raises TypeError if a layer in a model is of the other line."""
+    for other in LINES:
+        if other is line:
+            continue
+        held = [vars(layer).values() for layer in model._flatten_layers()]
+        for layer in itertools.chain(*held):
+            if isinstance(layer, other.layers.Layer):
+                raise TypeError(
+                    "Argument `model` must be of one Keras line throughout. "
+                    f"Received: a {line.__name__} model with the "
+                    f"{other.__name__} layer {layer.name!r}. Take the layer "
+                    f"from `{line.__name__}.layers`."
+                )
+
+
+class NotBuilt(ValueError):
+    """A model has no weights yet, or not all of them."""
+
+    def __init__(self, model):
+        super().__init__(
+            "Argument `model` must be built: its weights do not exist yet. "
+            f"Received: model={model.name!r}. Start it with an Input layer, "
+            "or call it on a batch."
+        )
+
+
+def check_built(model):
+    """Raises ValueError unless the model has its weights."""
+    if not model.built:
+        raise NotBuilt(model)

@@ -1,0 +1,148 @@
+"""A Keras model, of either line, as one flat list of operations.
+
+Traced once for inference, calls inlined, loops unrolled, constants computed.
+This is the only room that knows the insides of Keras and TensorFlow.
+"""
+
+import dataclasses
+import functools
+import typing
+
+import tensorflow as tf
+
+from synflow_tf.graph import flatten as flatten
+from synflow_tf.graph import inputs as inputs_lib
+from synflow_tf.graph import lines
+from synflow_tf.graph import trace as trace_lib
+from synflow_tf.graph import values as values
+from synflow_tf.graph.flatten import Unsupported as Unsupported
+from synflow_tf.graph.values import Node as Node
+from synflow_tf.graph.values import Value as Value
+
+
+@dataclasses.dataclass(eq=False)
+class Graph:
+    """A model as nodes in an order in which they can run.
+
+    Attributes:
+        model: the Keras model, or the layer.
+        line: its Keras line, the module `keras` or `tf_keras`.
+        nodes: list of `Node`.
+        inputs: list of `Value`, flat.
+        outputs: list of `Value`, flat, in the order of the model's outputs.
+    """
+
+    model: typing.Any
+    line: typing.Any
+    nodes: list
+    inputs: list
+    outputs: list
+    _flatten: typing.Any
+
+    @functools.cached_property
+    def opened(self):
+        """The same without leaf layers."""
+        return self._flatten(lambda layer: False)
+
+
+def read(model, is_leaf=lambda layer: False, inputs=None):
+    """Reads a model as a graph, for one example.
+
+    Args:
+        model: a built model of Keras 3 or tf_keras; it is left as it is.
+        is_leaf: function of a layer, whether it is to stay one node.
+        inputs: None, or an example batch, or specs, in the structure that the
+            model takes: arrays, tensors, `tf.TensorSpec`, `keras.KerasTensor`.
+            Needed where the model does not know its inputs, or leaves a size
+            open. Floats are not looked at; integers, bools and strings are used
+            as they are (by default 1, True and "").
+
+    Returns:
+        `Graph`.
+
+    Raises:
+        TypeError: if `model` is not a Keras model, or a layer in it is of the
+            other Keras line.
+        ValueError: if `model` is not built, if `inputs` is needed or does not
+            fit, or if it cannot be traced.
+    """
+    line = lines.line_of(model)
+    lines.check_built(model)
+    lines.check_one_line(model, line)
+    errors = []
+    for args, kwargs in inputs_lib.signatures(model, line, inputs):
+        try:
+            return _read(model, line, is_leaf, args, kwargs)
+        except (Unsupported, lines.NotBuilt):
+            raise
+        except Exception as error:
+            errors.append((error, [x.shape for x in _flat(args, kwargs)]))
+    error, shapes = errors[0]
+    raise ValueError(
+        f"Argument `model` must be callable on inputs of shape {shapes}. "
+        f"Received: model={model.name!r} (of type {type(model).__name__}), "
+        f"which failed: {error} Say the right sizes and types with `inputs=`: "
+        "an example batch, or `tf.TensorSpec`s."
+    ) from error
+
+
+def read_layer(layer, line, is_leaf, *tensors):
+    """Reads one layer as a graph.
+
+    Args:
+        layer: a built layer.
+        line: its Keras line.
+        is_leaf: see `read`.
+        *tensors: tensors, or lists of tensors, of the shapes that it is called
+            on.
+
+    Returns:
+        `Graph`.
+    """
+    dtype = tf.as_dtype(layer.compute_dtype or line.backend.floatx())
+    args = tf.nest.map_structure(
+        lambda x: inputs_lib.Input(tuple(x.shape), dtype), tensors
+    )
+    return _read(layer, line, is_leaf, args, {})
+
+
+def _flat(args, kwargs):
+    flat = tf.nest.flatten((args, kwargs))
+    return [x for x in flat if isinstance(x, inputs_lib.Input)]
+
+
+def _read(layer, line, is_leaf, args, kwargs):
+    specs = tf.nest.map_structure(
+        lambda x: x.spec if isinstance(x, inputs_lib.Input) else x,
+        (args, kwargs),
+    )
+    with tf.init_scope():
+        trace = trace_lib.trace(layer, line, *specs)
+    # Later ones win: those of TensorFlow are what Keras' own ones hold.
+    held = [*trace.graph.variables, *_variables(layer)]
+    given = _flat(args, kwargs)
+
+    def flattened(is_leaf):
+        # Constants are computed now, also where a rule reads a layer while it
+        # is traced itself.
+        with tf.init_scope():
+            flattener = flatten.Flattener(held, trace.calls, is_leaf)
+            inputs = list(map(_value, given))
+            outputs = flattener.flatten(trace.graph, inputs)
+        return Graph(layer, line, flattener.nodes, inputs, outputs, flattened)
+
+    return flattened(is_leaf)
+
+
+def _value(x):
+    """The value of an `inputs.Input`."""
+    if x.dtype.is_floating or x.dtype.is_complex:
+        return Value(values.FLOW, x.shape, x.dtype, name=x.name)
+    return Value(values.INDEX, x.shape, x.dtype, x.constant(), name=x.name)
+
+
+def _variables(layer):
+    """All variables of a layer, those of seeds and metrics too."""
+    found = {id(v): v for v in layer.weights}
+    found.update((id(v), v) for v in getattr(layer, "variables", ()))
+    return list(found.values())

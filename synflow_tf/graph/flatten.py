@@ -1,0 +1,518 @@
+"""Flattens a traced graph: calls inlined, loops unrolled, constants computed.
+
+What comes out is one list of nodes, each of one operation or of one layer that
+has a rule of its own. Nothing of the model is executed: no assignment, no draw,
+no print.
+"""
+
+import math
+import re
+
+import tensorflow as tf
+
+from synflow_tf.graph import keras_private
+from synflow_tf.graph import raw
+from synflow_tf.graph import tensor_lists
+from synflow_tf.graph import values as values_lib
+from synflow_tf.graph.values import CONSTANT
+from synflow_tf.graph.values import FLOW
+from synflow_tf.graph.values import INDEX
+from synflow_tf.graph.values import LEAF
+from synflow_tf.graph.values import READ
+from synflow_tf.graph.values import WEIGHT
+
+# What returns what it takes.
+_ALIASES = frozenset(
+    """
+    CheckNumerics Copy EnsureShape Identity IdentityN LegacyIdentity
+    OptimizationBarrier PlaceholderWithDefault PreventGradient Print Snapshot
+    StopGradient XlaSharding
+    """.split()
+)
+_SIZES = {
+    "Rank": len,
+    "Shape": list,
+    "ShapeN": list,
+    "Size": math.prod,
+}
+# What is drawn, or set by a generator of random numbers.
+_RANDOM = re.compile(
+    r".*(Random|Multinomial|TruncatedNormal|StandardNormal|Rng|Shuffle"
+    r"|NonDeterministicInts|StatefulUniform|StatefulTruncated).*"
+)
+# What reads state, and changes none.
+_READS_STATE = re.compile("LookupTable(Find|Size|Export).*|.*HashTable.*")
+# Comparisons, positions and codes: they depend on flow, and carry none.
+MEASURES = frozenset(
+    """
+    All Any ApproximateEqual ArgMax ArgMin Bucketize DenseBincount Equal
+    Greater GreaterEqual InTopK InTopKV2 InvertPermutation IsFinite IsInf IsNan
+    LeftShift Less LessEqual LogicalAnd LogicalNot LogicalOr
+    NonMaxSuppressionV3 NonMaxSuppressionV4 NotEqual OneHot RightShift
+    SearchSorted LowerBound UpperBound Where
+    """.split()
+)
+# An index meets a weight in these, and flow starts there.
+_CONTRACTIONS = re.compile(
+    "MatMul|BatchMatMul.*|Einsum|(Depthwise)?Conv[23]D(Native)?"
+)
+_MOST_STEPS = 10_000
+
+
+class Unsupported(ValueError):
+    """A model does something that no graph can say."""
+
+
+def where(layers):
+    """Says which layers something is part of, as their user knows them."""
+    names = [layer.name for layer in layers]
+    return f" in layer {'/'.join(names)!r}" if names else ""
+
+
+class Flattener:
+    """Turns traced graphs into nodes.
+
+    Args:
+        variables: list of variables, of Keras or TensorFlow.
+        calls: list of `trace.Call`.
+        is_leaf: function of a layer, whether it stays one node.
+
+    Attributes:
+        nodes: list of `values.Node`, in an order in which they can run.
+    """
+
+    def __init__(self, variables, calls, is_leaf):
+        self.nodes = []
+        self._variables = {
+            id(handle): v for v in variables for handle in _handles(v)
+        }
+        self._calls = {}
+        for call in calls:
+            self._calls.setdefault(id(call.graph), []).append(call)
+        self._is_leaf = is_leaf
+        self._reads = {}
+        self._layers = ()
+
+    def flatten(self, graph, inputs):
+        """Reads a traced graph.
+
+        Args:
+            graph: a `FuncGraph`.
+            inputs: list of `values.Value`, for its first inputs.
+
+        Returns:
+            list of `values.Value`, for its outputs.
+        """
+        captured = {id(inner): outer for outer, inner in graph.captures}
+        rest = [
+            self._captured(captured[id(x)]) for x in graph.inputs[len(inputs) :]
+        ]
+        return self._body(graph, [*inputs, *rest])
+
+    def _captured(self, outer):
+        if outer.dtype == tf.resource:
+            held = self._variables.get(id(outer), outer)
+            return values_lib.Value(CONSTANT, (), tf.resource, held)
+        return values_lib.known(outer)
+
+    def _body(self, graph, inputs):
+        """Reads the operations of a graph, those of a leaf layer as one."""
+        scope = _Scope(graph, inputs)
+        around = self._layers
+        spans = _Spans(self._calls.get(id(graph), ()), self._is_leaf)
+        for position, operation in enumerate(graph.get_operations()):
+            layers, leaf = spans.at(position)
+            self._layers = (*around, *layers)
+            if leaf is None or not self._leaf(leaf, scope):
+                if operation.type not in ("Placeholder", "NoOp"):
+                    self._operation(operation, scope)
+        self._layers = around
+        return [self._value(x, scope) for x in graph.outputs]
+
+    def _value(self, tensor, scope):
+        """The value of a tensor, also of one within a leaf layer."""
+        if tensor.ref() not in scope.known:
+            self._operation(tensor.op, scope)
+        return scope.known[tensor.ref()]
+
+    def _leaf(self, call, scope):
+        """Puts a leaf layer in, at its first operation.
+
+        Returns:
+            bool, whether its operations are not to be read: none is if flow
+            goes in.
+        """
+        if call in scope.leaves:
+            return scope.leaves[call]
+        tensors = tensors_of((call.args, call.kwargs))
+        inputs = [self._value(x, scope) for x in tensors]
+        scope.leaves[call] = any(v.is_flow for v in inputs)
+        if not scope.leaves[call]:
+            return False
+        node = values_lib.Node(
+            LEAF, inputs, [], call.layer.name, self._layers, call=call
+        )
+        for tensor in tensors_of(call.outputs):
+            value = values_lib.Value(
+                FLOW, _static(tensor), tensor.dtype, node=node
+            )
+            node.outputs.append(value)
+            scope.known[tensor.ref()] = value
+        self.nodes.append(node)
+        return True
+
+    def _operation(self, operation, scope):
+        """Reads one operation."""
+        outputs = [x for x in operation.outputs if x.ref() not in scope.known]
+        if not outputs:  # effects only, or read already
+            return
+        kind = operation.type
+        inputs = [self._value(x, scope) for x in operation.inputs]
+        try:
+            found = self._outputs(kind, operation, inputs)
+        except Unsupported:
+            raise
+        except Exception as error:
+            raise Unsupported(
+                f"Operation {operation.name!r} (of type {kind})"
+                f"{where(self._layers)} could not be read: "
+                + str(error).partition("\n")[0]
+            ) from error
+        for tensor, value in zip(operation.outputs, found, strict=True):
+            scope.known.setdefault(tensor.ref(), value)
+
+    def _outputs(self, kind, operation, inputs):
+        """The values that an operation returns, a list."""
+        if kind == "Const":
+            return [values_lib.known(raw.constant(operation))]
+        if kind in _ALIASES:
+            return inputs[: len(operation.outputs)]
+        if kind == "ReadVariableOp":
+            return [self._read(inputs[0].constant)]
+        if kind in ("PartitionedCall", "StatefulPartitionedCall"):
+            return self._call(operation, "f", inputs)
+        if kind in ("While", "StatelessWhile"):
+            return self._loop(operation, inputs)
+        if kind in ("If", "StatelessIf", "Case", "StatelessCase"):
+            return self._branch(operation, inputs)
+        if kind in _SIZES:
+            dtype = operation.outputs[0].dtype
+            sizes = [_SIZES[kind](v.shape) for v in inputs]
+            return [values_lib.known(tf.constant(n, dtype)) for n in sizes]
+        if kind == "VarIsInitializedOp":
+            return [values_lib.known(True)]
+        if tensor_lists.handles(operation):
+            return tensor_lists.outputs(self, operation, inputs)
+        if kind in ("ResourceGather", "ResourceGatherNd"):
+            inputs = [self._read(inputs[0].constant), *inputs[1:]]
+        node = values_lib.Node(
+            kind, inputs, [], operation.name, self._layers, operation
+        )
+        return self._node(node)
+
+    def _node(self, node):
+        """The outputs of a node, which is put in unless they are known."""
+        operation, kind, inputs = node.operation, node.type, node.inputs
+        if kind == "Cast" and _keeps_flow(
+            inputs[0], operation.outputs[0].dtype
+        ):
+            return inputs
+        if kind in ("ZerosLike", "OnesLike") and inputs[0].constant is None:
+            like = tf.zeros if kind == "ZerosLike" else tf.ones
+            return [values_lib.known(like(inputs[0].shape, inputs[0].dtype))]
+        depends = {v.kind for v in inputs}
+        if FLOW not in depends and _RANDOM.fullmatch(kind):
+            return [self._drawn(x, node) for x in operation.outputs]
+        known = all(v.constant is not None for v in inputs)
+        pure = not operation.op_def.is_stateful or _READS_STATE.fullmatch(kind)
+        if known and pure and (kind != "OneHot" or depends <= {CONSTANT}):
+            return self._computed(node)
+        return self.emit(node, operation.outputs, _kind(node))
+
+    def _drawn(self, tensor, node):
+        """A random draw: it counts as its shape, as ones."""
+        shape = self._shape(tensor, node)
+        value = values_lib.known(_ones(shape, tensor.dtype))
+        value.random = True
+        return value
+
+    def _computed(self, node):
+        """The outputs of an operation whose inputs are all known."""
+        tensors = [v.constant for v in node.inputs]
+        outputs = self._run(node, tensors)
+        random = any(v.random for v in node.inputs)
+        kind = INDEX if any(v.kind == INDEX for v in node.inputs) else CONSTANT
+        found = []
+        for x in outputs:
+            if random and x.dtype not in (tf.string, tf.variant):
+                x = _ones(x.shape, x.dtype)
+            found.append(values_lib.known(x, kind))
+            found[-1].random = random
+        return found
+
+    def _run(self, node, tensors):
+        with tf.init_scope():
+            if node.type in ("ResourceGather", "ResourceGatherNd"):
+                return [gather(node, *tensors)]
+            return raw.call(node, tensors)
+
+    def emit(self, node, tensors, kind):
+        """Puts a node in.
+
+        Args:
+            node: `values.Node` without outputs.
+            tensors: list of what has the shapes and dtypes of its outputs.
+            kind: the kind of its outputs.
+
+        Returns:
+            list of `values.Value`.
+        """
+        for position, tensor in enumerate(tensors):
+            shape = self._shape(tensor, node, position)
+            code = node.type == "OneHot"
+            constant = tf.ones(shape, tensor.dtype) if code else None
+            here = kind
+            if kind == WEIGHT and not _is_number(tensor.dtype):
+                here = INDEX
+            if here == FLOW and tensor.dtype in (tf.bool, tf.string):
+                here = INDEX
+            if here == FLOW and node.type in _SECOND and node.outputs:
+                here = INDEX
+            node.outputs.append(
+                values_lib.Value(here, shape, tensor.dtype, constant, node)
+            )
+        self.nodes.append(node)
+        return node.outputs
+
+    def _shape(self, tensor, node, position=0):
+        """The shape of an output, by running the operation if need be."""
+        if tensor.shape.is_fully_defined():
+            return tuple(tensor.shape)
+        tensors = [
+            _zeros(v.shape, v.dtype) if v.constant is None else v.constant
+            for v in node.inputs
+        ]
+        return tuple(self._run(node, tensors)[position].shape)
+
+    def _read(self, variable):
+        """The value of a variable."""
+        if not hasattr(variable, "assign"):
+            raise Unsupported(
+                f"A resource that is no variable is read{where(self._layers)}."
+            )
+        if id(variable) not in self._reads:
+            dtype = tf.as_dtype(variable.dtype)
+            if dtype.is_floating:
+                shape = tuple(variable.shape)
+                node = values_lib.Node(
+                    READ, [], [], layers=self._layers, variable=variable
+                )
+                value = values_lib.Value(WEIGHT, shape, dtype, node=node)
+                node.outputs.append(value)
+                self.nodes.append(node)
+            else:
+                value = values_lib.known(value_of(variable))
+            self._reads[id(variable)] = value
+        return self._reads[id(variable)]
+
+    def _call(self, operation, attribute, inputs):
+        name = operation.get_attr(attribute).name
+        body = keras_private.function_graph(operation.graph, name)
+        return self._body(body, inputs)
+
+    def _loop(self, operation, inputs):
+        """A loop, unrolled."""
+        state = inputs
+        for _ in range(_MOST_STEPS):
+            [goes_on] = self._call(operation, "cond", state)
+            if goes_on.constant is None:
+                raise Unsupported(
+                    f"A loop{where(self._layers)} (operation "
+                    f"{operation.name!r}) ends when the data says so, so it "
+                    "is no linear map. Put it into a layer of its own and "
+                    "register a rule for that: "
+                    "`synflow_tf.register_rule(MyLayer)`."
+                )
+            if not bool(goes_on.constant):
+                return state
+            state = self._call(operation, "body", state)
+        raise Unsupported(
+            f"A loop{where(self._layers)} (operation {operation.name!r}) has "
+            f"more than {_MOST_STEPS} steps. Say a smaller input with "
+            "`inputs=`."
+        )
+
+    def _branch(self, operation, inputs):
+        """The branch that is taken; all of them where the data decides."""
+        which, *inputs = inputs
+        if operation.type.endswith("If"):
+            names = ["else_branch", "then_branch"]
+            graphs = [operation.get_attr(name).name for name in names]
+        else:
+            graphs = [f.name for f in operation.get_attr("branches")]
+        graphs = [
+            keras_private.function_graph(operation.graph, g) for g in graphs
+        ]
+        if which.constant is not None:
+            number = int(which.constant)
+            last = len(graphs) - 1
+            number = number if 0 <= number <= last else last
+            return self._body(graphs[number], inputs)
+        found = zip(*(self._body(g, inputs) for g in graphs), strict=True)
+        return [self._either(options) for options in found]
+
+    def _either(self, options):
+        """One of several values: their sum, as of what a mask selects."""
+        first, *rest = options
+        for other in rest:
+            kinds = {first.kind, other.kind}
+            kind = next(
+                k for k in (FLOW, WEIGHT, INDEX, CONSTANT) if k in kinds
+            )
+            if kind in (INDEX, CONSTANT):
+                first = values_lib.Value(INDEX, first.shape, first.dtype)
+                continue
+            [first] = self.synthetic("_Either", [first, other], first, kind)
+        return first
+
+    def synthetic(self, kind, inputs, like, output, shape=None, **extra):
+        """Puts in a node that is no operation of the graph.
+
+        Args:
+            kind: str, its type.
+            inputs: list of `values.Value`.
+            like: `values.Value` of the dtype, and unless told the shape.
+            output: the kind of its output.
+            shape: tuple of int, or None.
+            **extra: its attributes.
+
+        Returns:
+            list of one `values.Value`.
+        """
+        node = values_lib.Node(
+            kind, inputs, [], kind, self._layers, extra=extra
+        )
+        spec = tf.TensorSpec(like.shape if shape is None else shape, like.dtype)
+        return self.emit(node, [spec], output)
+
+
+# Operations whose outputs behind the first are positions.
+_SECOND = frozenset(
+    "TopK TopKV2 Unique UniqueV2 MaxPoolWithArgmax ListDiff".split()
+)
+
+
+def _kind(node):
+    """The kind of what a node returns."""
+    kinds = {v.kind for v in node.inputs}
+    data = {v.kind for v in node.inputs if _is_number(v.dtype)}
+    if node.type in MEASURES:
+        return INDEX
+    if node.type in GATHERS and node.inputs[0].kind != FLOW:
+        # What is read decides, not where.
+        if node.inputs[0].is_weight:
+            indices = {v.kind for v in node.inputs[1:]} <= {CONSTANT}
+            return WEIGHT if indices else FLOW
+        return INDEX
+    if FLOW in kinds:
+        return FLOW
+    if WEIGHT in kinds:
+        meets = INDEX in data and _CONTRACTIONS.fullmatch(node.type)
+        return FLOW if meets else WEIGHT
+    return INDEX
+
+
+GATHERS = frozenset(
+    "Gather GatherNd GatherV2 ResourceGather ResourceGatherNd".split()
+)
+
+
+def gather(node, table, indices, *axis):
+    """Runs one of `GATHERS`."""
+    if node.type.endswith("Nd"):
+        return tf.gather_nd(table, indices)
+    axis = int(axis[0]) if axis else 0
+    dims = node.attributes.get("batch_dims", 0)
+    return tf.gather(table, indices, axis=axis, batch_dims=dims)
+
+
+def _is_number(dtype):
+    return dtype.is_floating or dtype.is_integer or dtype.is_complex
+
+
+def _keeps_flow(value, dtype):
+    """Whether a cast leaves a value what it is."""
+    if value.is_flow:
+        return _is_number(dtype)
+    return value.is_weight and dtype.is_floating
+
+
+def _static(tensor):
+    if not tensor.shape.is_fully_defined():
+        raise Unsupported(f"The size of {tensor.name!r} is not known.")
+    return tuple(tensor.shape)
+
+
+def _zeros(shape, dtype):
+    if dtype == tf.string:
+        return tf.fill(shape, "")
+    return tf.zeros(shape, dtype)
+
+
+def _ones(shape, dtype):
+    return tf.cast(tf.ones(shape, tf.int32), dtype)
+
+
+def value_of(variable):
+    """The value of a variable of Keras or TensorFlow, of its own dtype."""
+    value = getattr(variable, "value", variable)
+    return tf.convert_to_tensor(value() if callable(value) else value)
+
+
+def tensors_of(structure):
+    """The tensors of a traced graph in a structure, a flat list."""
+    return [x for x in tf.nest.flatten(structure) if values_lib.is_traced(x)]
+
+
+def _handles(variable):
+    return keras_private.handles(variable)
+
+
+class _Scope:
+    """The values of one graph's tensors.
+
+    Attributes:
+        known: dict of tensor reference to `values.Value`.
+        leaves: dict of `trace.Call` to bool, whether it was put in as a node.
+    """
+
+    def __init__(self, graph, inputs):
+        self.known = {
+            x.ref(): v for x, v in zip(graph.inputs, inputs, strict=True)
+        }
+        self.leaves = {}
+
+
+class _Spans:
+    """Which layers each operation of a graph is part of."""
+
+    def __init__(self, calls, is_leaf):
+        # Outermost first: a call is noted when it ends.
+        self._waiting = sorted(calls, key=lambda c: (-c.begin, c.end))
+        self._open = []
+        self._is_leaf = is_leaf
+
+    def at(self, position):
+        """For positions that rise: a tuple of layers, and the outermost leaf.
+
+        Args:
+            position: int.
+
+        Returns:
+            A pair: tuple of layers; and a `trace.Call`, or None.
+        """
+        while self._waiting and self._waiting[-1].begin <= position:
+            self._open.append(self._waiting.pop())
+        self._open = [call for call in self._open if call.end > position]
+        leaves = [c for c in self._open if self._is_leaf(c.layer)]
+        return tuple(c.layer for c in self._open), next(iter(leaves), None)

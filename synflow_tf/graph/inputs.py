@@ -1,0 +1,249 @@
+"""What a model is called on, as far as Keras knows and its user says."""
+
+import dataclasses
+import inspect
+import typing
+
+import numpy as np
+import tensorflow as tf
+
+from synflow_tf.graph import keras_private
+from synflow_tf.graph import lines
+
+_REMEDY = (
+    "Say `inputs=`: an example batch, or `tf.TensorSpec`s, in the structure "
+    "that the model takes"
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Input:
+    """One tensor that a model is called on.
+
+    Attributes:
+        shape: tuple of int or None, batch dimension first.
+        dtype: `tf.DType`.
+        name: str.
+        value: the tensor of an example batch, or None.
+    """
+
+    shape: tuple
+    dtype: tf.DType
+    name: str = ""
+    value: typing.Any = None
+
+    @property
+    def spec(self):
+        """The `tf.TensorSpec` of it."""
+        return tf.TensorSpec(self.shape, self.dtype)
+
+    def constant(self):
+        """What an input that is no float has: the example's value, or ones."""
+        if self.value is not None:
+            return self.value
+        if self.dtype == tf.string:
+            return tf.fill(self.shape, "")
+        return tf.cast(tf.ones(self.shape, tf.int32), self.dtype)
+
+
+def signatures(model, line, inputs):
+    """What to call a model on: the first that works is meant.
+
+    Args:
+        model: a built model.
+        line: its Keras line.
+        inputs: see `graph.read`.
+
+    Returns:
+        list of pairs: args, a tuple, and kwargs, a dict, with an `Input` for
+        each tensor. First those for one example, then those for as many as
+        `inputs` has.
+
+    Raises:
+        ValueError: if the inputs are not known, a size is open, or `inputs`
+            does not fit the model.
+    """
+    known = _known(model, line)
+    if inputs is None:
+        if known is None:
+            raise ValueError(
+                "Argument `model` must have known inputs. Received: "
+                f"model={model.name!r} (of type {type(model).__name__}), "
+                f"which was never called. {_REMEDY}, or call it on a batch."
+            )
+        found = [_of_batch(known, 1)]
+    else:
+        given = _given(model, line, inputs, known)
+        found = [given]
+        sizes = {x.shape[0] for x in _flat(given) if x.shape}
+        if sizes != {1} and (len(sizes) == 1 or None in sizes):
+            found.insert(0, _of_batch(given, 1, everywhere=True))
+            if None in sizes:
+                found = found[:1]
+    for x in _flat(found[0]):
+        if None in x.shape:
+            raise ValueError(
+                "Argument `model` leaves a size of its input open. Received: "
+                f"model={model.name!r} with an input of shape {x.shape}. "
+                f"{_REMEDY}, such as `inputs=tf.TensorSpec((1, ...))` with "
+                "the sizes that it will be trained on."
+            )
+    return found
+
+
+def _flat(signature):
+    return [x for x in tf.nest.flatten(signature) if isinstance(x, Input)]
+
+
+def _mapped(function, structure):
+    """Replaces what is no structure in lists, tuples and dicts."""
+    if isinstance(structure, dict):
+        return {k: _mapped(function, v) for k, v in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(_mapped(function, x) for x in structure)
+    return function(structure)
+
+
+def _of_batch(signature, batch, everywhere=False):
+    """A signature for a batch of this size, where it is open or everywhere."""
+
+    def sized(x):
+        if not isinstance(x, Input) or not x.shape:
+            return x
+        if x.shape[0] is not None and not everywhere:
+            return x
+        value = x.value if x.value is None else x.value[:batch]
+        shape = (batch, *x.shape[1:])
+        return dataclasses.replace(x, shape=shape, value=value)
+
+    args, kwargs = signature
+    return tuple(_mapped(sized, x) for x in args), _mapped(sized, kwargs)
+
+
+def _known(model, line):
+    """The signature of a model as Keras knows it, or None."""
+    functional = keras_private.functional_in(model)
+    if functional is not None:
+        names = {id(x): x.name for x in functional.inputs}
+        made = _mapped(lambda x: _of_tensor(x, names[id(x)]), functional.input)
+        return (made,), {}
+    args, kwargs = keras_private.called_on(model, line)
+    if not args and not kwargs:
+        return None
+    dtype = tf.as_dtype(line.backend.floatx())
+    made = [_of_shape(x, dtype) for x in args]
+    return tuple(made), {k: _of_shape(x, dtype) for k, x in kwargs.items()}
+
+
+def _of_tensor(x, name=""):
+    """An `Input` like a symbolic tensor or a spec."""
+    shape = tuple(x.shape)
+    if shape and not isinstance(x, tf.TensorSpec) and shape[0] is not None:
+        pass  # a model for batches of one size
+    return Input(shape, tf.as_dtype(x.dtype), name)
+
+
+def _of_shape(shape, dtype):
+    """An `Input`, or a structure of them, for what a model was built with."""
+    if isinstance(shape, tf.TensorSpec):
+        return Input((None, *shape.shape[1:]), shape.dtype, shape.name or "")
+    if isinstance(shape, dict):
+        return {k: _of_shape(s, dtype) for k, s in shape.items()}
+    if isinstance(shape, tf.TensorShape):
+        shape = tuple(shape)
+    if isinstance(shape, (list, tuple)):
+        if all(n is None or isinstance(n, int) for n in shape):
+            return Input((None, *shape[1:]), dtype)
+        return [_of_shape(s, dtype) for s in shape]
+    return shape
+
+
+def _given(model, line, inputs, known):
+    """The signature that `inputs=` says."""
+    made = _mapped(lambda x: _of_example(x, line, inputs), inputs)
+    if keras_private.functional_in(model) is not None:
+        return _checked(((made,), {}), known, inputs)
+    names = _required(model)
+    if len(names) > 1:
+        if isinstance(made, dict) and set(names) <= set(made):
+            return (), made
+        if isinstance(made, (list, tuple)) and len(made) >= len(names):
+            return tuple(made), {}
+    return (made,), {}
+
+
+def _of_example(x, line, inputs):
+    """An `Input` for one array or spec of `inputs=`."""
+    if isinstance(x, tf.TensorSpec) or hasattr(x, "_keras_history"):
+        return _of_tensor(x, getattr(x, "name", None) or "")
+    if isinstance(x, lines.LINES[0].KerasTensor):
+        return _of_tensor(x, x.name)
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise ValueError(
+            "Argument `inputs` must be an example batch (arrays or tensors) or "
+            "`tf.TensorSpec`s, in the structure that the model takes. "
+            f"Received: inputs={inputs!r}. For a shape write "
+            "`inputs=tf.TensorSpec((None, 32, 32, 3))`."
+        )
+    x = tf.convert_to_tensor(x)
+    shape = tuple(x.shape)
+    if x.dtype == tf.float64:
+        return Input(shape, tf.as_dtype(line.backend.floatx()))
+    return Input(shape, x.dtype, value=None if x.dtype.is_floating else x)
+
+
+def _checked(given, known, inputs):
+    """The given signature, of the dtypes that a functional model takes."""
+    expected, got = _flat(known), _flat(given)
+    fits = len(expected) == len(got) and all(
+        len(e.shape) == len(g.shape)
+        and all(
+            m in (None, n) or n is None
+            for m, n in zip(e.shape[1:], g.shape[1:], strict=True)
+        )
+        for e, g in zip(expected, got, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            "Argument `inputs` must have the structure and the shapes that the "
+            f"model takes: {[x.shape for x in expected]}. "
+            f"Received: inputs={_described(inputs)}"
+        )
+    # Flat, because a model takes a list where its inputs are a dict.
+    likes = iter(expected)
+
+    def typed(g):
+        e = next(likes)
+        shape = [
+            n if m is None else m for m, n in zip(e.shape, g.shape, strict=True)
+        ]
+        if e.shape[:1] == (None,):
+            shape[0] = g.shape[0]
+        value = g.value
+        if value is not None and value.dtype != e.dtype:
+            value = None if e.dtype.is_floating else tf.cast(value, e.dtype)
+        return Input(tuple(shape), e.dtype, e.name, value)
+
+    flat = [typed(g) for g in got]
+    return tf.nest.pack_sequence_as(known, flat)
+
+
+def _described(inputs):
+    return _mapped(
+        lambda x: (
+            (tuple(x.shape), np.dtype(getattr(x.dtype, "name", x.dtype)).name)
+            if hasattr(x, "shape")
+            else x
+        ),
+        inputs,
+    )
+
+
+def _required(model):
+    """The names of the arguments that a model's `call` must have."""
+    return [
+        name
+        for name, parameter in inspect.signature(model.call).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]

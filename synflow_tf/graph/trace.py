@@ -1,0 +1,204 @@
+"""Traces a model, or a layer, once for inference, and notes whose work it is.
+
+The graph of `tf.function` says completely what a model does. What only Keras
+knows, which layer an operation is part of, is noted by the layers' own `call`.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import threading
+import typing
+
+import tensorflow as tf
+
+from synflow_tf.graph import keras_private
+from synflow_tf.graph import lines
+from synflow_tf.graph import values
+from synflow_tf.graph import variables
+
+# Layers note their operations on themselves: one trace at a time.
+_LOCK = threading.RLock()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer, on tensors of a traced graph.
+
+    Attributes:
+        layer: the layer.
+        graph: the `FuncGraph`.
+        begin: int, the position of its first operation.
+        end: int, the position behind its last one.
+        args: tuple, what it was called on.
+        kwargs: dict, likewise.
+        outputs: what it returned.
+    """
+
+    layer: typing.Any
+    graph: typing.Any
+    begin: int
+    end: int
+    args: tuple
+    kwargs: dict
+    outputs: typing.Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trace:
+    """What a model does.
+
+    Attributes:
+        graph: the `FuncGraph`; its first inputs are those of the model, flat.
+        calls: list of `Call`, of the layers within.
+    """
+
+    graph: typing.Any
+    calls: list
+
+
+def trace(layer, line, args, kwargs):
+    """Traces a layer, and leaves it as it was.
+
+    Args:
+        layer: a built layer or model.
+        line: its Keras line.
+        args: tuple, with a `tf.TensorSpec` for each tensor.
+        kwargs: dict, likewise.
+
+    Returns:
+        `Trace`.
+
+    Raises:
+        lines.NotBuilt: if the layer makes weights when it is called.
+        Exception: whatever the layer's `call` raises while it is traced.
+    """
+    specs = tf.nest.flatten((args, kwargs))
+
+    def apply(*tensors):
+        inputs = iter(tensors)
+        filled = tf.nest.map_structure(
+            lambda x: next(inputs) if isinstance(x, tf.TensorSpec) else x,
+            (args, kwargs),
+        )
+        with _one_replica(layer):
+            return layer(*filled[0], **filled[1], **_for_inference(layer))
+
+    # As `fit` of each line traces: tf_keras converts a layer's `if` and `for`.
+    autograph = line is lines.LINES[1]
+    function = tf.function(apply, autograph=autograph)
+    specs = [x for x in specs if isinstance(x, tf.TensorSpec)]
+    with _LOCK, _left_as_it_was(layer, line), _noted(layer) as calls:
+        weights = len(layer.weights)
+        try:
+            graph = function.get_concrete_function(*specs).graph
+        finally:  # Weights made in a trace are no weights: that comes first.
+            if len(layer.weights) > weights:
+                raise lines.NotBuilt(layer)
+    return Trace(graph, calls)
+
+
+def _one_replica(layer):
+    """The context in which replicated variables are read without the others.
+
+    What several workers reduce together cannot be traced by one.
+    """
+    for variable in layer.weights:
+        strategy = variables.strategy_of(variable)
+        if strategy is not None:
+            return tf.distribute.ReplicaContext(strategy, 0)
+    return contextlib.nullcontext()
+
+
+def _for_inference(layer):
+    parameters = inspect.signature(layer.call).parameters
+    return {"training": False} if "training" in parameters else {}
+
+
+@contextlib.contextmanager
+def _noted(layer):
+    """Lets the layers within a layer note their calls; yields the list."""
+    calls = []
+    layers = keras_private.layers_within(layer)
+    own = [(x, vars(x).get("call")) for x in layers]
+    try:
+        for one in layers:
+            vars(one)["call"] = _noting(one, calls)
+        yield calls
+    finally:
+        for one, call in own:
+            vars(one).pop("call")
+            if call is not None:
+                vars(one)["call"] = call
+
+
+def _noting(layer, calls):
+    """The `call` of a layer, that adds a `Call` to a list."""
+    original = layer.call
+
+    @functools.wraps(original)
+    def call(*args, **kwargs):
+        graph = tf.compat.v1.get_default_graph()
+        begin = len(graph.get_operations())
+        outputs = original(*args, **kwargs)
+        given = {id(x) for x in tf.nest.flatten((args, kwargs))}
+        outputs = tf.nest.map_structure(
+            # What it returns is its own, also where it does nothing.
+            lambda x: tf.identity(x) if _is_given(x, given) else x,
+            outputs,
+        )
+        end = len(graph.get_operations())
+        calls.append(Call(layer, graph, begin, end, args, kwargs, outputs))
+        return outputs
+
+    return call
+
+
+def _is_given(x, given):
+    return id(x) in given and values.is_traced(x)
+
+
+@contextlib.contextmanager
+def _left_as_it_was(layer, line):
+    """Undoes what tracing notes on layers: losses, attributes, made-up names.
+
+    And weights that a layer makes when it is first called.
+    """
+    before = [
+        (held, _contents(held))
+        for one in [layer, *keras_private.layers_within(layer)]
+        for held in [vars(one), *vars(one).values()]
+        if isinstance(held, (list, dict, set))
+    ]
+    before += [
+        (held, _contents(held)) for held in keras_private.registers(layer, line)
+    ]
+    try:
+        yield
+    finally:
+        for held, contents in before:
+            if _differs(held, contents):
+                _refill(held, contents)
+
+
+def _contents(held):
+    return dict(held) if isinstance(held, dict) else list(held)
+
+
+def _differs(held, contents):
+    now = _contents(held)
+    if len(now) != len(contents):
+        return True
+    if isinstance(held, dict):
+        return any(k not in now or now[k] is not v for k, v in contents.items())
+    return any(x is not y for x, y in zip(now, contents, strict=True))
+
+
+def _refill(held, contents):
+    """Puts contents back, without what Keras' own lists do besides."""
+    for base in (list, dict, set):
+        if isinstance(held, base):
+            base.clear(held)
+            add = base.extend if base is list else base.update
+            add(held, contents)

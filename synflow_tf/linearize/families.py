@@ -1,0 +1,97 @@
+"""The operations of TensorFlow by family, where passes need to know them."""
+
+# Functions of single entries, or of what a softmax is: the identity.
+ACTIVATIONS = frozenset(
+    """
+    Abs Acos Acosh Asin Asinh Atan Atanh BesselI0e BesselI1e Betainc Ceil
+    ClipByValue ComplexAbs Conj Cos Cosh Digamma Elu Erf Erfc Erfinv Exp Expm1
+    FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars
+    FakeQuantWithMinMaxVarsPerChannel Floor FloorMod Imag Inv LRN LeakyRelu
+    Lgamma Log Log1p LogSoftmax Mod Ndtri Neg Pow QuantizeAndDequantizeV2
+    QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 RandomShuffle Real
+    Reciprocal Relu Relu6 Rint Round Rsqrt Selu Sigmoid Sign Sin Sinh Softmax
+    Softplus Softsign Sqrt Square Tan Tanh TruncateMod _Same
+    """.split()
+)
+# Those that look at more than one entry.
+_NOT_ENTRYWISE = frozenset(("LRN", "LogSoftmax", "RandomShuffle", "Softmax"))
+# Those that a line through 0 can be: they are no reason to call it bent.
+_STRAIGHT = frozenset(("Conj", "Imag", "Neg", "Real"))
+SUMS = frozenset(
+    """
+    Add AddN AddV2 Atan2 BiasAdd Maximum Minimum SquaredDifference Sub _Either
+    """.split()
+)
+SELECTIONS = frozenset(("Select", "SelectV2"))
+PRODUCTS = frozenset(("Mul", "MulNoNan", "Xlogy", "Xlog1py"))
+QUOTIENTS = frozenset("Div DivNoNan FloorDiv RealDiv TruncateDiv Xdivy".split())
+POINTWISE = SUMS | SELECTIONS | PRODUCTS | QUOTIENTS
+CONTRACTIONS = frozenset(
+    """
+    BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2D Conv2DBackpropInput Conv3D
+    Conv3DBackpropInputV2 DepthwiseConv2dNative Einsum MatMul
+    """.split()
+)
+CONCATENATIONS = frozenset("Concat ConcatV2 Pack _Concat _Stack".split())
+REDUCTIONS = frozenset("EuclideanNorm Max Mean Min Prod Sum".split())
+RESHAPES = frozenset(
+    """
+    BroadcastTo ExpandDims Reshape Squeeze Tile Transpose
+    """.split()
+)
+# What takes a part of a tensor.
+SLICES = frozenset(
+    """
+    GatherNd GatherV2 Slice Split SplitV StridedSlice Unpack _Rows
+    """.split()
+)
+# What an activation is bounded by, as a hint that it is a gate: the higher the
+# likelier.
+BOUNDED = {
+    "Softmax": 4,
+    "LogSoftmax": 4,
+    "Reciprocal": 3,
+    "Inv": 3,
+    "Rsqrt": 3,
+    "Sigmoid": 3,
+    "ClipByValue": 2,
+    "Minimum": 2,
+    "Relu6": 2,
+    "Erf": 1,
+    "Exp": 1,
+    "Softsign": 1,
+    "Tanh": 1,
+}
+
+
+def is_entrywise(kind):
+    """Whether operations of a type work entry by entry, on one tensor."""
+    return kind in ACTIVATIONS and kind not in _NOT_ENTRYWISE
+
+
+def is_bent(kind):
+    """Whether such an operation is no line through 0."""
+    return kind not in _STRAIGHT
+
+
+def data_of(node):
+    """Which inputs of a node hold data, and not sizes or axes: positions."""
+    kind, count = node.type, len(node.inputs)
+    if kind in SELECTIONS:
+        return range(1, count)
+    if kind in ("Conv2DBackpropInput", "Conv3DBackpropInputV2"):
+        return range(1, count)
+    if kind == "Split":
+        return range(1, count)
+    if kind == "Concat":
+        return range(1, count)
+    if kind == "ConcatV2":
+        return range(count - 1)
+    return range(count)
+
+
+def scales_of(node):
+    """Which inputs of a node only scale its flow: positions."""
+    if node.type in PRODUCTS or node.type == "_Gate":
+        return range(len(node.inputs))
+    return (1,) if node.type.startswith("FusedBatchNorm") else ()

@@ -1,0 +1,83 @@
+"""Which variables are kernels: those that are contracted with the flow.
+
+Through transposes, reshapes, casts and factors; not the tables that tokens are
+read from, nor what a low-rank product is made of beside the kernel that it is
+added to.
+"""
+
+from synflow_tf.graph import flatten
+from synflow_tf.graph import values
+from synflow_tf.linearize import families
+from synflow_tf.linearize import registry
+
+_NO_KERNELS = ("bias", "embeddings")
+
+
+def contracted(graph):
+    """Finds the kernels of a model.
+
+    Args:
+        graph: `graph.Graph`.
+
+    Returns:
+        set of ids of variables, of float and rank 2 or more.
+    """
+    found, tables = {}, set()
+    for node in graph.nodes:
+        if node.type == values.LEAF:
+            found.update(_of_layer(node.call.layer))
+        elif node.type in flatten.GATHERS:
+            table = values.variables_of(node.inputs[0])
+            tables.update(map(id, table if node.outputs[0].is_flow else ()))
+        elif node.outputs and node.outputs[0].is_flow:
+            if node.type in families.CONTRACTIONS or registry.is_users(
+                node.type
+            ):
+                for value in node.inputs:
+                    found.update(_of_weight(value))
+    return {key for key, v in found.items() if _is_matrix(v)} - tables
+
+
+def _of_layer(layer):
+    """The kernels of a layer that has a rule of its own."""
+    return {
+        id(v): v
+        for v in layer.weights
+        if not any(part in v.name for part in _NO_KERNELS)
+    }
+
+
+def _of_weight(value):
+    """The variables that a weight is a kernel by, a dict by id."""
+    if not value.is_weight or value.node is None:
+        return {}
+    node = value.node
+    if node.type == values.READ:
+        return {id(node.variable): node.variable}
+    inputs = [v for v in node.inputs if v.is_weight]
+    if node.type in flatten.GATHERS:
+        return {}
+    if node.type in families.PRODUCTS | families.QUOTIENTS:
+        inputs = [v for v in inputs if v.size == value.size]
+    if node.type in families.SUMS:
+        single = [v for v in inputs if not _has_product(v)]
+        inputs = single or inputs
+    found = {}
+    for v in inputs:
+        found.update(_of_weight(v))
+    return found
+
+
+def _has_product(value):
+    """Whether weights are contracted with weights in a value."""
+    node = value.node
+    if node is None or not value.is_weight:
+        return False
+    weights = [v for v in node.inputs if v.is_weight]
+    if node.type in families.CONTRACTIONS and len(weights) > 1:
+        return True
+    return any(map(_has_product, weights))
+
+
+def _is_matrix(variable):
+    return len(variable.shape) > 1
