@@ -575,12 +575,13 @@ def test_two_layers_of_sequences_are_two_loops(line):
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_rounds_with_a_recurrent_layer_prune_all_its_gates(line):
+@pytest.mark.parametrize("steps", [10, 30])
+def test_rounds_with_a_recurrent_layer_prune_all_its_gates(line, steps):
     LINES[line].utils.set_random_seed(0)
     layers = LINES[line].layers
     model = LINES[line].Sequential(
         [
-            LINES[line].Input((10, _SIZE)),
+            LINES[line].Input((steps, _SIZE)),
             layers.LSTM(8),
             layers.Dense(4),
         ]

@@ -72,7 +72,9 @@ class LinearWeights:
             with tf.init_scope():
                 value = tf.cast(flatten.value_of(variable), self.dtype)
                 self._tensors[key] = tf.abs(value)
-        return _inlined(self._tensors[key])
+        x = self._tensors[key]
+        # As a constant, what is scored would have no gradient.
+        return x if key in self.scored else _inlined(x)
 
     def plain(self, value):
         """The magnitude of what is made of weights that are not scored.
