@@ -479,25 +479,38 @@ def inputs_of(model, name):
     return tf.nest.map_structure(example, model.input)
 
 
-def others(model, scores):
+def others(model, scores, inputs):
     """Why kernels have no score.
 
     Args:
         model: the model.
         scores: its `synflow_tf.Scores`.
+        inputs: specs, see `inputs_of`.
 
     Returns:
-        str, such as "2 zero-initialized, 1 unscored".
+        str, such as "2 zero-initialized, 1 unused, 1 unscored".
     """
     import numpy as np
+    import tensorflow as tf
 
     from synflow_tf.graph import variables
 
-    values = {x.path: x.variable for x in variables.weights(model)}
+    held = {x.path: x.variable for x in variables.weights(model)}
+    missing = [held[path] for path, x in scores.items() if not np.any(x)]
+    if not missing:
+        return ""
+    batch = tf.nest.map_structure(lambda x: tf.ones(x.shape, x.dtype), inputs)
+    missing = [getattr(v, "value", v) for v in missing]
+    with tf.GradientTape() as tape:
+        outputs = tf.nest.flatten(model(batch, training=False))
+    gradients = tape.gradient(outputs, missing)
     counts = collections.Counter(
-        "unscored" if np.any(values[path]) else "zero-initialized"
-        for path, score in scores.items()
-        if not np.any(score)
+        "unused"
+        if gradient is None
+        else "unscored"
+        if np.any(variable)
+        else "zero-initialized"
+        for variable, gradient in zip(missing, gradients, strict=True)
     )
     return ", ".join(f"{n} {reason}" for reason, n in counts.items())
 
@@ -529,9 +542,10 @@ def row(name, builder):
         model = builder()
     except Exception as error:
         return [name, "", "", "", f"not built: {said(error)}", ""]
+    inputs = inputs_of(model, name)
     start = time.perf_counter()
     try:
-        scores = synflow_tf.score(model, inputs=inputs_of(model, name))
+        scores = synflow_tf.score(model, inputs=inputs)
     except Exception as error:
         return [name, "", "", "", said(error), ""]
     seconds = time.perf_counter() - start
@@ -540,7 +554,7 @@ def row(name, builder):
         str(len(scores)),
         f"{scores.log10_flow:.1f}",
         str(sum(bool(np.any(score)) for score in scores.values())),
-        others(model, scores),
+        others(model, scores, inputs),
         f"{seconds:.1f}",
     ]
 
@@ -562,8 +576,9 @@ def introduction():
         "Small instances with random weights, scored once. *Kernels* are the "
         "weights that would be pruned, *R* is the flow, *scored* are the "
         "kernels of which a score is not 0. *The others* are "
-        '"zero-initialized" if all of their values are 0, or the cell has the '
-        "beginning of an error. *Seconds* include tracing.",
+        '"unused" if no output depends on them, "zero-initialized" if all of '
+        "their values are 0; or the cell has the beginning of an error. "
+        "*Seconds* include tracing.",
     ]
     return "\n\n".join(textwrap.fill(text, 80) for text in paragraphs)
 

@@ -1,5 +1,6 @@
 """Models are read from what TensorFlow traces, whatever their layers are."""
 
+import conformance
 import keras
 import linear
 import numpy as np
@@ -218,6 +219,18 @@ def test_the_cell_of_a_users_own_is_read(line):
 
 
 @BOTH
+def test_raw_operations_are_computed_in_float64(line):
+    model = conformance.TABLE["raw_tensorflow"].build(LINES[line])
+    scores = synflow_tf.score(model)
+    kernels = [w for w in linear.magnitudes(model).values() if w.ndim == 2]
+    assert len(kernels) == len(scores) == 3
+    flow = np.ones(kernels[0].shape[0])
+    for kernel in kernels:
+        flow = flow @ kernel
+    np.testing.assert_allclose(10**scores.log10_flow, flow.sum(), rtol=1e-12)
+
+
+@BOTH
 def test_the_kernels_of_a_users_own_layer_take_part(line):
     own = linear.custom(
         line,
@@ -322,9 +335,6 @@ def test_a_loop_that_the_data_ends_is_an_error_that_names_the_layer(line):
 @pytest.mark.parametrize("way", ["layer", "operation"])
 def test_an_operation_without_a_rule_has_two_ways_out(line, way):
     from synflow_tf.linearize import registry
-
-    def call(me, x):
-        return tf.linalg.matvec(tf.linalg.expm(x[:, :, None] * x[:, None]), x)
 
     layer = linear.custom(line, lambda me, x: tf.math.igamma(x, x), name="odd")
     model = _chain(line, _dense(line, 6, "a"), layer, _dense(line, 3, "b"))

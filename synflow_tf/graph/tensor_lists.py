@@ -71,7 +71,7 @@ def outputs(flattener, operation, inputs):
             _stacked(flattener, items, "_Concat"),
             values_lib.known(tf.constant(sizes, tf.int64)),
         ]
-    raise NotImplementedError(f"the list operation {operation.type}")
+    raise ValueError("no such operation of lists is known")
 
 
 def _list(items):

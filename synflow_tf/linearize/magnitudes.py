@@ -24,6 +24,12 @@ def of(value, x, dtype):
     return tf.cast(x, dtype)
 
 
+def all_of(node, tensors):
+    """The magnitudes of all inputs of a node, a list; see `of`."""
+    dtype = dtype_of(node, tensors)
+    return [of(v, x, dtype) for v, x in zip(node.inputs, tensors, strict=True)]
+
+
 def dtype_of(node, tensors):
     """The dtype that a node's flow, or its weights, are computed in."""
     return next(

@@ -49,22 +49,14 @@ def _is_bias(node, x):
 @registry.operation(*families.PRODUCTS)
 def multiply(node, *tensors):
     """The product of one flow, or weight, and magnitudes."""
-    dtype = magnitudes.dtype_of(node, tensors)
-    x, y = (
-        magnitudes.of(v, t, dtype)
-        for v, t in zip(node.inputs, tensors, strict=True)
-    )
+    x, y = magnitudes.all_of(node, tensors)
     return x * y
 
 
 @registry.operation(*families.QUOTIENTS)
 def divide(node, *tensors):
     """The quotient by a magnitude; below, a flow is as an activation."""
-    dtype = magnitudes.dtype_of(node, tensors)
-    x, y = (
-        magnitudes.of(v, t, dtype)
-        for v, t in zip(node.inputs, tensors, strict=True)
-    )
+    x, y = magnitudes.all_of(node, tensors)
     if node.inputs[1].is_flow:
         return magnitudes.wide(y, node.outputs[0].shape)
     # What a weight is divided by must not take from its score.
