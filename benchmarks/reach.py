@@ -360,7 +360,7 @@ def composed():
         )
 
     def stable_diffusion(**more):
-        return models.StableDiffusion3Backbone(
+        backbone = models.StableDiffusion3Backbone(
             vae=vae(),
             clip_l=models.CLIPTextEncoder(
                 **_CLIP_TEXT, intermediate_output_index=-2, name="clip_l"
@@ -370,6 +370,9 @@ def composed():
             ),
             **{**_MMDIT, **more},
         )
+        # Before that, TensorFlow cannot trace it.
+        backbone.configure_scheduler(num_steps=2)
+        return backbone
 
     return {
         "CLIP": lambda: pair("CLIP", projection_dim=16),

@@ -47,7 +47,9 @@ def settle(problem, on_unscored):
     if empty and on_unscored == "error":
         _warn_of_zero_kernels(empty, behind)
     found += [
-        findings.Finding("unscored", w.path, f"kept as it is: {_why(w)}")
+        findings.Finding(
+            "unscored", w.path, f"kept as it is: {_why(problem, w)}"
+        )
         for w in unscored
     ]
     found += [
@@ -86,7 +88,8 @@ def _unscored_error(problem, unscored):
     return ValueError(
         f"No flow passes through {len(unscored)} of {len(problem.weights)} "
         f"prunable weights of model {problem.graph.model.name!r}: "
-        f"{_listed(repr(w.path) for w in unscored)}; {_why(unscored[0])} "
+        f"{_listed(repr(w.path) for w in unscored)}; "
+        f"{_why(problem, unscored[0])} "
         "They would all be removed. Leave them out with `prunable=`, "
         "or keep them as they are with `on_unscored='keep'`; if a "
         "layer around them does more than it should, give it a rule "
@@ -182,10 +185,12 @@ def _is_zero(weight):
     return not tf.reduce_any(variables.value(weight.variable) != 0)
 
 
-def _why(weight):
+def _why(problem, weight):
     """Why no flow passes through a weight."""
     if _is_zero(weight):
         return f"all entries of {weight.path!r} are 0."
+    if not problem.graph.uses(weight.variable):
+        return f"no output of the model depends on {weight.path!r}."
     return (
         f"{weight.path!r} is multiplied by 0, or its layer "
         f"{weight.layer.name!r} is not on a way from input to output."

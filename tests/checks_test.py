@@ -399,3 +399,26 @@ def test_weights_are_named_by_attributes(line):
         assert list(synflow_tf.score(model, prunable=name)) == paths[:1]
     pattern = r"blocks/\d+/dense"
     assert list(synflow_tf.score(model, prunable=pattern)) == paths[:2]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_kernel_that_no_output_depends_on_is_said_to_be_unused(line):
+    class Net(LINES[line].Model):
+        def __init__(self):
+            super().__init__()
+            self.used = _dense(line, 3, "used")
+            self.pooler = _dense(line, 4, "pooler")
+
+        def call(self, x):
+            self.pooler(x)
+            return self.used(x)
+
+    model = Net()
+    model(np.ones((2, 5), np.float32))
+    message = r"1 of 2 .*: 'pooler/kernel'; no output .* depends on 'pooler"
+    with pytest.raises(ValueError, match=message):
+        synflow_tf.prune(model, 0.5)
+    masks = synflow_tf.prune(model, 0.5, on_unscored="keep")
+    (finding,) = masks.findings
+    assert (finding.kind, finding.name) == ("unscored", "pooler/kernel")
+    assert "no output of the model depends on" in finding.text

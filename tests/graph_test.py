@@ -143,6 +143,7 @@ def test_private_names_are_there_and_each_is_tried():
         "handles",
         "has_kernel",
         "layers_within",
+        "raw_operation",
         "registers",
     }
     assert set(_private()) == tried
@@ -156,6 +157,9 @@ def test_private_names_are_there_and_each_is_tried():
     assert callable(state.get_global_attribute)
     backend = importlib.import_module("tf_keras.src.backend")
     assert backend.get_default_graph_uid_map() is not None
+    assert keras_private.raw_operation("MatMul") is tf.raw_ops.MatMul
+    assert keras_private.raw_operation("XlaDynamicUpdateSlice") is not None
+    assert keras_private.raw_operation("NoSuchOperation") is None
     assert keras_private.has_kernel("MatMul", tf.float64)
     assert not keras_private.has_kernel("FusedBatchNormV3", tf.float64)
     assert not keras_private.has_kernel("MaxPool3D", tf.float64)

@@ -586,6 +586,42 @@ def test_low_rank_additions_are_part_of_the_kernel(line):
     assert list(synflow_tf.score(model)) == ["lora/kernel", "last/kernel"]
 
 
+@BOTH
+def test_queries_made_of_weights_alone_have_a_kernel_and_no_bias(line):
+    def call(me, x):
+        queries = tf.einsum("qi,io->qo", me.probe, me.kernel) + me.shift
+        share = tf.nn.softmax(tf.einsum("qo,bto->bqt", queries, x))
+        return tf.matmul(share, x)
+
+    shapes = {"probe": (2, 4), "kernel": (4, 6), "shift": (1, 6)}
+    layer = linear.custom(line, call, shapes, name="own")
+    model = _chain(line, _dense(line, 6, "a"), layer, shape=(3, 4))
+    scores = synflow_tf.score(model)
+    assert list(scores) == ["a/kernel", "own/probe", "own/kernel"]
+    assert all(score.all() for score in scores.values())
+
+
+@BOTH
+def test_a_loop_that_begins_with_zeros_has_its_gate_from_the_second_step(line):
+    def call(me, x):
+        gate = tf.sigmoid(tf.matmul(tf.matmul(x, me.down), me.up))
+        state = tf.zeros((1, 6))
+        for t in range(3):
+            state = gate[:, t] * state + x[:, t]
+        return state
+
+    layer = linear.custom(line, call, {"down": (6, 2), "up": (2, 6)})
+    model = _chain(line, _dense(line, 6, "a"), layer, shape=(3, 4))
+    a = _kernels(model)["a"]
+    scores = synflow_tf.score(model)
+    np.testing.assert_allclose(scores["a/kernel"], 3 * a, rtol=1e-9)
+    for name in ("down", "up"):  # A gate has the flow that it lets through.
+        assert (scores[f"custom/{name}"] > 0).all()
+        np.testing.assert_allclose(
+            scores[f"custom/{name}"].sum(), 3 * a.sum(), rtol=1e-9
+        )
+
+
 def test_quantized_kernels_count_by_their_scale_and_are_not_pruned():
     model = _chain("keras", _dense("keras", 6, "a"), _dense("keras", 3, "b"))
     model.get_layer("b").quantize("int8")

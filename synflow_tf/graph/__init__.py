@@ -30,6 +30,7 @@ class Graph:
         nodes: list of `Node`.
         inputs: list of `Value`, flat.
         outputs: list of `Value`, flat, in the order of the model's outputs.
+        cut: list of `Node` that are left out: they multiply flow by 0.
     """
 
     model: typing.Any
@@ -37,12 +38,18 @@ class Graph:
     nodes: list
     inputs: list
     outputs: list
+    cut: list
     _flatten: typing.Any
 
     @functools.cached_property
     def opened(self):
         """The same without leaf layers."""
         return self._flatten(lambda layer: False)
+
+    def uses(self, variable):
+        """Whether an output depends on a variable."""
+        needed = values.needed(self.nodes, self.outputs)
+        return any(v is variable for node in needed for v in node.variables)
 
 
 def read(model, is_leaf=lambda layer: False, inputs=None):
@@ -129,7 +136,8 @@ def _read(layer, line, is_leaf, args, kwargs):
             flattener = flatten.Flattener(held, trace.calls, is_leaf)
             inputs = list(map(_value, given))
             outputs = flattener.flatten(trace.graph, inputs)
-        return Graph(layer, line, flattener.nodes, inputs, outputs, flattened)
+        nodes, cut = flattener.nodes, flattener.cut
+        return Graph(layer, line, nodes, inputs, outputs, cut, flattened)
 
     return flattened(is_leaf)
 

@@ -56,6 +56,8 @@ MEASURES = frozenset(
 _CONTRACTIONS = re.compile(
     "MatMul|BatchMatMul.*|Einsum|(Depthwise)?Conv[23]D(Native)?"
 )
+# What is zeros if one of its inputs is, such as a state that begins at 0.
+_PRODUCTS = re.compile("Mul|MatMul|BatchMatMul.*|Einsum")
 _MOST_STEPS = 10_000
 
 
@@ -79,10 +81,12 @@ class Flattener:
 
     Attributes:
         nodes: list of `values.Node`, in an order in which they can run.
+        cut: list of `values.Node` that are left out: they multiply flow by
+            constants that are 0.
     """
 
     def __init__(self, variables, calls, is_leaf):
-        self.nodes = []
+        self.nodes, self.cut = [], []
         self._variables = {
             id(handle): v for v in variables for handle in _handles(v)
         }
@@ -220,6 +224,11 @@ class Flattener:
         if kind in ("ZerosLike", "OnesLike") and inputs[0].constant is None:
             like = tf.zeros if kind == "ZerosLike" else tf.ones
             return [values_lib.known(like(inputs[0].shape, inputs[0].dtype))]
+        if _PRODUCTS.fullmatch(kind) and any(map(_is_zeros, inputs)):
+            if node.flows:
+                self.cut.append(node)
+            [x] = operation.outputs
+            return [values_lib.known(_zeros(self._shape(x, node), x.dtype))]
         depends = {v.kind for v in inputs}
         if FLOW not in depends and _RANDOM.fullmatch(kind):
             return [self._drawn(x, node) for x in operation.outputs]
@@ -434,6 +443,13 @@ def gather(node, table, indices, *axis):
     axis = int(axis[0]) if axis else 0
     dims = node.attributes.get("batch_dims", 0)
     return tf.gather(table, indices, axis=axis, batch_dims=dims)
+
+
+def _is_zeros(value):
+    """Whether a value is a constant of the model that is 0 in every entry."""
+    if value.kind != CONSTANT or not _is_number(value.dtype):
+        return False
+    return not value.random and not tf.reduce_any(value.constant != 0)
 
 
 def _is_number(dtype):

@@ -137,10 +137,7 @@ def _known(model, line):
 
 def _of_tensor(x, name=""):
     """An `Input` like a symbolic tensor or a spec."""
-    shape = tuple(x.shape)
-    if shape and not isinstance(x, tf.TensorSpec) and shape[0] is not None:
-        pass  # a model for batches of one size
-    return Input(shape, tf.as_dtype(x.dtype), name)
+    return Input(tuple(x.shape), tf.as_dtype(x.dtype), name)
 
 
 def _of_shape(shape, dtype):

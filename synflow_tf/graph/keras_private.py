@@ -58,6 +58,16 @@ def function_graph(graph, name):
     return graph._get_function(name).graph
 
 
+@functools.cache
+def raw_operation(kind):
+    """The function of an operation, as in `tf.raw_ops`, or None.
+
+    Those of XLA, in which Keras 3 updates slices, are in `gen_xla_ops` only.
+    """
+    xla = importlib.import_module("tensorflow.compiler.tf2xla.ops.gen_xla_ops")
+    return getattr(tf.raw_ops, kind, getattr(xla, kind, None))
+
+
 def handles(variable):
     """The resource handles of a Keras variable, a list of tensors.
 

@@ -37,7 +37,7 @@ def call(node, tensors):
     for attribute in definition.attr:
         if attribute.name not in inferred:
             arguments[attribute.name] = attributes[attribute.name]
-    outputs = getattr(tf.raw_ops, node.operation.type)(
+    outputs = keras_private.raw_operation(node.operation.type)(
         **_as_parameters(node.operation.type, arguments)
     )
     if outputs is None or isinstance(outputs, tf.Operation):
@@ -61,7 +61,7 @@ def _as_parameters(kind, arguments):
 
 @functools.cache
 def _parameters(kind):
-    parameters = inspect.signature(getattr(tf.raw_ops, kind)).parameters
+    parameters = inspect.signature(keras_private.raw_operation(kind)).parameters
     return [name for name in parameters if name != "name"]
 
 

@@ -103,6 +103,13 @@ class Node:
         return self.layers[-1] if self.layers else None
 
     @property
+    def variables(self):
+        """List of the variables that it reads."""
+        if self.type == READ:
+            return [self.variable]
+        return self.call.layer.weights if self.type == LEAF else []
+
+    @property
     def flows(self):
         """List of those inputs that are flow."""
         return [value for value in self.inputs if value.is_flow]
@@ -127,6 +134,25 @@ def known(tensor, kind=CONSTANT):
     """
     tensor = tf.convert_to_tensor(tensor)
     return Value(kind, tuple(tensor.shape), tensor.dtype, tensor)
+
+
+def needed(nodes, outputs):
+    """Those nodes that outputs depend on.
+
+    Args:
+        nodes: list of `Node`, in an order in which they can run.
+        outputs: list of `Value`.
+
+    Returns:
+        list of `Node`, in that order.
+    """
+    wanted = set(outputs)
+    found = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.outputs):
+            wanted.update(node.inputs)
+            found.append(node)
+    return found[::-1]
 
 
 def variables_of(value):

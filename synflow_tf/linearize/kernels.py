@@ -59,7 +59,8 @@ def _of_weight(value):
         return {}
     if node.type in families.PRODUCTS | families.QUOTIENTS:
         inputs = [v for v in inputs if v.size == value.size]
-    if node.type in families.SUMS:
+    if node.type in families.SUMS:  # A bias is broadcast, and is no kernel.
+        inputs = [v for v in inputs if v.shape == value.shape]
         single = [v for v in inputs if not _has_product(v)]
         inputs = single or inputs
     found = {}

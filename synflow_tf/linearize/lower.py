@@ -6,6 +6,8 @@ lines of each `pass_*`.
 
 import dataclasses
 
+from synflow_tf.graph import values
+from synflow_tf.linearize import executor
 from synflow_tf.linearize import pass_activations
 from synflow_tf.linearize import pass_centring
 from synflow_tf.linearize import pass_degrees
@@ -56,17 +58,17 @@ def lower(graph, scored=frozenset()):
         for node in graph.nodes
         if any(v.is_flow or v.is_weight for v in node.outputs)
     ]
-    nodes = _needed(nodes, outputs)
+    nodes = values.needed(nodes, outputs)
     depends = pass_weights.depending(nodes, scored)
     nodes = pass_sources.start(nodes, depends)
     nodes = pass_activations.merge(nodes)
     nodes = pass_centring.center(nodes)
     nodes = pass_gates.mark(nodes)
-    nodes = _needed(nodes, outputs)
+    nodes = values.needed(nodes, outputs)
     nodes, sources = pass_degrees.settle(nodes, graph.inputs, outputs)
     nodes = pass_gates.cut(nodes, outputs)
     nodes = pass_gates.without_idle(nodes, depends)
-    nodes = _needed(nodes, outputs)
+    nodes = values.needed(nodes, outputs)
     nodes = pass_weights.compute(nodes, depends)
     return _finished(nodes, graph, outputs, sources)
 
@@ -87,17 +89,20 @@ def plain(graph):
 def _outputs(graph):
     outputs = [value for value in graph.outputs if value.is_flow]
     if not outputs:
+        why = ""
+        if graph.cut:
+            why = f" {executor.named(graph.cut[-1])} multiplies by zeros."
         raise ValueError(
             "Argument `model` must have an output of a float type that "
             "depends on its input. Received: outputs of types "
-            f"{[v.dtype.name for v in graph.outputs]}. Score the model that "
-            "these are computed from."
+            f"{[v.dtype.name for v in graph.outputs]} that do not, or are "
+            f"indices.{why} Score the model that these are computed from."
         )
     return outputs
 
 
 def _finished(nodes, graph, outputs, sources):
-    nodes = _needed(nodes, outputs)
+    nodes = values.needed(nodes, outputs)
     last = {value: i for i, node in enumerate(nodes) for value in node.outputs}
     last.update(
         (value, i) for i, node in enumerate(nodes) for value in node.inputs
@@ -108,17 +113,7 @@ def _finished(nodes, graph, outputs, sources):
         if value not in kept:
             dead[i].append(value)
     inputs = [value for value in graph.inputs if value.is_flow]
-    used = {v for node in _needed(graph.nodes, outputs) for v in node.inputs}
+    needed = values.needed(graph.nodes, outputs)
+    used = {v for node in needed for v in node.inputs}
     ignored = [v for v in inputs if v not in used and v not in outputs]
     return LinearGraph(nodes, inputs, outputs, sources, dead, ignored)
-
-
-def _needed(nodes, outputs):
-    """Those nodes that the outputs depend on."""
-    wanted = set(outputs)
-    needed = []
-    for node in reversed(nodes):
-        if not wanted.isdisjoint(node.outputs):
-            wanted.update(node.inputs)
-            needed.append(node)
-    return needed[::-1]

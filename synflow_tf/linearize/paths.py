@@ -2,7 +2,6 @@
 
 import tensorflow as tf
 
-from synflow_tf.graph import values as values_lib
 from synflow_tf.linearize import executor
 
 
@@ -33,7 +32,7 @@ def beside(graph, weights, inputs, variables):
     executor.run(graph, weights, inputs, record=record)
     readers = {}
     for node in graph.nodes:
-        for variable in _variables(node):
+        for variable in node.variables:
             readers.setdefault(id(variable), set()).add(node)
     return [_meeting(graph, alive, readers[id(v)]) for v in variables]
 
@@ -66,10 +65,3 @@ def _name(node):
     if node.type == "_Stop":
         return ""
     return "/".join(layer.name for layer in node.layers) or node.name
-
-
-def _variables(node):
-    """The variables that a node reads."""
-    if node.type == values_lib.READ:
-        return [node.variable]
-    return node.call.layer.weights if node.type == values_lib.LEAF else ()

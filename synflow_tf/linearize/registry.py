@@ -2,8 +2,7 @@
 
 import inspect
 
-import tensorflow as tf
-
+from synflow_tf.graph import keras_private
 from synflow_tf.graph import lines
 
 _LAYERS = {}
@@ -55,7 +54,7 @@ def register_rule(target):
     ...     return x
     """
     if isinstance(target, str):
-        if not hasattr(tf.raw_ops, target):
+        if keras_private.raw_operation(target) is None:
             raise ValueError(
                 "Argument `target` must be a layer class, or the type of an "
                 "operation as `tf.raw_ops` names it, such as 'MatMul'. "
