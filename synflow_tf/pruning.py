@@ -62,12 +62,12 @@ def prune(
             list of those takes what any of them takes. A function `(layer,
             weight) -> bool` is asked about every weight, and decides alone.
         inputs: an example batch, or specs, in the structure that the model
-            takes: arrays, tensors, `tf.TensorSpec`, `keras.KerasTensor`.
-            Needed where the model leaves a size open or was never called.
-            Floats are not looked at; integers, bools and strings are used as
-            they are (without it they are 1, True and ""). Scores are those for
-            these sizes, and for one example unless the model needs as many as
-            there are.
+            takes: arrays, tensors, `tf.TensorSpec`, `keras.KerasTensor`; for a
+            `call` of several arguments a dict by their names. Needed where the
+            model leaves a size open or was never called. Floats are not looked
+            at; integers, bools and strings are used as they are (without it
+            they are 1, True and ""). Scores are those for these sizes, and for
+            one example unless the model needs as many as there are.
         on_unscored: what to do with a prunable weight that no flow passes
             through: "error", because all of it would be removed, or "keep",
             which leaves it as it is. A kernel of zeros, and what only such a

@@ -695,6 +695,296 @@ def test_an_adjacency_matrix_is_a_gate(line):
     _check_chain(model, "a/kernel", "b/kernel")
 
 
+@BOTH
+@pytest.mark.parametrize("case", ["softmax", "of two exp", "of relu"])
+@pytest.mark.parametrize("time", [3, 12])
+def test_attention_by_hand_is_attention(line, case, time):
+    def share(x):
+        if case == "softmax":
+            return tf.nn.softmax(x)
+        if case == "of two exp":
+            return tf.exp(x) / tf.reduce_sum(tf.exp(x), -1, keepdims=True)
+        x = tf.nn.relu(x)
+        return x / (tf.reduce_sum(x, -1, keepdims=True) + 1e-6)
+
+    def call(me, x):
+        query, key, value = (
+            tf.einsum("bti,io->bto", x, w) for w in (me.q, me.k, me.v)
+        )
+        return share(query @ tf.transpose(key, [0, 2, 1])) @ value
+
+    layer = linear.custom(line, call, {n: (4, 5) for n in "qkv"}, name="own")
+    model = _chain(line, layer, _dense(line, 3, "b"), shape=(time, 4))
+    w = linear.magnitudes(model)
+    # All rows are alike, so their mean is one of them.
+    flow = time * np.ones(4) @ w["own/v"] @ w["b/kernel"]
+    scores = synflow_tf.score(model)
+    np.testing.assert_allclose(10**scores.log10_flow, flow.sum(), rtol=1e-9)
+    for score in scores.values():
+        np.testing.assert_allclose(score.sum(), flow.sum(), rtol=1e-9)
+
+
+@BOTH
+def test_many_attentions_in_a_row_stay_in_range(line):
+    def call(me, x):
+        for i in range(30):
+            query, key, value = (
+                tf.einsum("bti,io->bto", x, w[i]) for w in (me.q, me.k, me.v)
+            )
+            score = tf.matmul(query, key, transpose_b=True)
+            x = x + tf.matmul(tf.nn.softmax(score), value)
+        return x
+
+    size = 6
+    shape = 30, size, size
+    layer = linear.custom(line, call, dict.fromkeys("qkv", shape), name="own")
+    model = _chain(line, layer, shape=(3, size))
+    w = linear.magnitudes(model)["own/v"] * 1e4
+    for name in "qkv":
+        kernel = getattr(layer, name)
+        kernel.assign(kernel * 1e4)
+    row, exponent = np.ones(size), np.log10(3)
+    for kernel in w:
+        row = row + row @ kernel
+        exponent += np.log10(row.sum())
+        row /= row.sum()
+    assert exponent > 130  # A product of two such flows is out of range.
+    scores = synflow_tf.score(model)
+    np.testing.assert_allclose(scores.log10_flow, exponent, rtol=1e-9)
+    assert all(score.any() for score in scores.values())
+
+
+@BOTH
+def test_a_projection_of_nodes_that_edges_read_has_the_flow_once(line):
+    class Net(LINES[line].Model):
+        def __init__(self):
+            super().__init__()
+            self.into = _dense(line, 5, "into")
+            self.weigh = _dense(line, 1, "weigh")
+
+        def call(self, inputs):
+            h = self.into(inputs["nodes"])
+            sent = tf.gather(h, inputs["edges"][:, 0])
+            share = tf.sigmoid(self.weigh(sent))
+            return tf.math.unsorted_segment_sum(
+                share * sent, inputs["edges"][:, 1], 4
+            )
+
+    model = Net()
+    edges = np.array([[0, 1], [1, 2], [2, 3], [3, 0], [0, 2]], np.int32)
+    inputs = {"nodes": np.ones((4, 3), np.float32), "edges": edges}
+    model(inputs)
+    scores = synflow_tf.score(model, inputs=inputs)
+    kernel = linear.magnitudes(model)["into/kernel"]
+    np.testing.assert_allclose(scores["into/kernel"], 5 * kernel, rtol=1e-9)
+
+
+@BOTH
+def test_a_kernel_that_a_loop_applies_has_the_flow_once(line):
+    def call(me, x):
+        def step(t, y):
+            return t + 1, tf.tanh(tf.matmul(y, me.again))
+
+        return tf.while_loop(lambda t, y: t < 7, step, [0, x])[1]
+
+    layer = linear.custom(line, call, {"again": (6, 6)}, name="own")
+    model = _chain(line, _dense(line, 6, "a"), layer)
+    scores = synflow_tf.score(model)
+    flow = 10**scores.log10_flow
+    w = linear.magnitudes(model)
+    row = np.ones(4) @ w["a/kernel"]
+    expected = row @ np.linalg.matrix_power(w["own/again"], 7)
+    np.testing.assert_allclose(flow, expected.sum(), rtol=1e-9)
+    for score in scores.values():
+        np.testing.assert_allclose(score.sum(), flow, rtol=1e-9)
+
+
+@BOTH
+def test_a_cell_with_a_projection_of_another_width_is_scored(line):
+    layers = LINES[line].layers
+
+    class Projecting(layers.Layer):
+        units = 3
+        state_size = output_size = 7
+
+        def build(self, shape):
+            self.kernel = self.add_weight(name="kernel", shape=(11, 3))
+            self.down = self.add_weight(name="down", shape=(3, 7))
+            self.built = True
+
+        def call(self, x, states):
+            x = tf.concat([x, states[0]], -1)
+            y = tf.matmul(tf.tanh(tf.matmul(x, self.kernel)), self.down)
+            return y, [y]
+
+    model = _chain(
+        line, layers.RNN(Projecting()), _dense(line, 2, "b"), shape=(5, 4)
+    )
+    scores = synflow_tf.score(model)
+    flow = 10**scores.log10_flow
+    for score in scores.values():
+        np.testing.assert_allclose(score.sum(), flow, rtol=1e-9)
+
+
+@BOTH
+def test_a_function_is_read_after_gradients_were_taken_of_it(line):
+    class Own(LINES[line].layers.Layer):
+        @tf.function
+        def call(self, x):
+            return tf.nn.relu(x) * tf.sigmoid(x)
+
+    model = _chain(line, _dense(line, 6, "a"), Own(), _dense(line, 3, "b"))
+    model.compile("sgd", "mse")
+    model.fit(np.ones((4, 4)), np.ones((4, 3)), verbose=0)
+    _check_chain(model, "a/kernel", "b/kernel")
+
+
+@BOTH
+def test_text_of_any_length_is_read_by_a_recurrent_layer(line):
+    layers = LINES[line].layers
+    split = layers.TextVectorization(20)
+    split.adapt(["a b c"])
+    x = LINES[line].Input((1,), dtype="string")
+    y = layers.Embedding(20, 4)(split(x))
+    y = layers.SimpleRNN(3, activation="linear", name="rnn")(y)
+    model = LINES[line].Model(x, _dense(line, 2, "b")(y))
+    linear.randomize(model)
+    scores = synflow_tf.score(model, inputs=np.array([["a b c a"]]))
+    w = linear.magnitudes(model)
+    kernel, recurrent = (
+        value
+        for path, value in w.items()
+        if path.startswith("rnn/") and value.ndim == 2
+    )
+    state = np.zeros(3)
+    for _ in range(4):
+        state = np.ones(4) @ kernel + state @ recurrent
+    flow = state @ w["b/kernel"]
+    np.testing.assert_allclose(10**scores.log10_flow, flow.sum(), rtol=1e-9)
+
+
+@BOTH
+def test_codes_of_several_columns_start_flow(line):
+    layers = LINES[line].layers
+    x = [LINES[line].Input((1,), name=name) for name in ("age", "income")]
+    codes = [
+        layers.Discretization([0.0, 1.0], output_mode="one_hot")(y) for y in x
+    ]
+    y = _dense(line, 2, "b")(layers.Concatenate()(codes))
+    scores = synflow_tf.score(LINES[line].Model(x, y))
+    kernel = np.abs(scores["b/kernel"])
+    np.testing.assert_allclose(10**scores.log10_flow, kernel.sum(), rtol=1e-9)
+
+
+@BOTH
+def test_experts_that_the_flow_chooses_are_kernels(line):
+    def call(me, x):
+        best = tf.argmax(tf.matmul(x, me.router), -1)
+        return tf.einsum("bi,bio->bo", x, tf.gather(me.experts, best))
+
+    shapes = {"router": (4, 3), "experts": (3, 4, 5)}
+    layer = linear.custom(line, call, shapes, name="own")
+    model = _chain(line, _dense(line, 4, "a"), layer)
+    scores = synflow_tf.score(model, prunable=lambda _, w: len(w.shape) > 1)
+    assert "own/experts" in synflow_tf.score(model)
+    w = linear.magnitudes(model)
+    # Whichever is chosen: their mean.
+    expected = w["a/kernel"].sum(0)[:, None] * w["own/experts"] / 3
+    np.testing.assert_allclose(scores["own/experts"], expected, rtol=1e-9)
+
+
+@BOTH
+@pytest.mark.parametrize("summed", [False, True])
+def test_complex_filters_are_read(line, summed):
+    def call(me, x):
+        x, w = tf.signal.rfft(x), tf.complex(me.real, me.imaginary)
+        x = tf.einsum("bf,fo->bo", x, w) if summed else x * w
+        return tf.math.real(x)
+
+    shape = (3, 5) if summed else (3,)
+    shapes = {"real": shape, "imaginary": shape}
+    layer = linear.custom(line, call, shapes, name="own")
+    model = _chain(line, _dense(line, 4, "a"), layer)
+    scores = synflow_tf.score(model)
+    w = linear.magnitudes(model)
+    real, imaginary = w["own/real"], w["own/imaginary"]
+    if not summed:  # Not scored: its true magnitude.
+        assert list(scores) == ["a/kernel"]
+        expected = w["a/kernel"] * np.hypot(real, imaginary).sum()
+        np.testing.assert_allclose(scores["a/kernel"], expected, rtol=1e-6)
+        return
+    assert list(scores) == ["a/kernel", "own/real", "own/imaginary"]
+    expected = w["a/kernel"] * (real + imaginary).sum()
+    np.testing.assert_allclose(scores["a/kernel"], expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        scores["own/real"], w["a/kernel"].sum() * real, rtol=1e-9
+    )
+
+
+@BOTH
+def test_dilated_transposed_convolutions_are_those_of_a_kernel_with_zeros(line):
+    layer = LINES[line].layers.Conv2DTranspose
+    thin = _chain(line, layer(2, 2, dilation_rate=2, name="c"), shape=(4, 5, 3))
+    wide = _chain(line, layer(2, 3, name="c"), shape=(4, 5, 3))
+    kernel = np.zeros((3, 3, 2, 3), np.float32)
+    kernel[::2, ::2] = thin.get_layer("c").kernel.numpy()
+    wide.get_layer("c").kernel.assign(kernel)
+    a, b = (synflow_tf.score(model) for model in (thin, wide))
+    np.testing.assert_allclose(a.log10_flow, b.log10_flow, rtol=1e-12)
+    np.testing.assert_allclose(
+        a["c/kernel"], b["c/kernel"][::2, ::2], rtol=1e-9
+    )
+
+
+@BOTH
+def test_containers_within_containers_are_left_alone(line):
+    class Noting(LINES[line].layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.seen = {"deep": ([], {"er": []})}
+
+        def call(self, x):
+            self.seen["deep"][0].append(1)
+            self.seen["deep"][1]["er"].append(2)
+            return x
+
+    noting = Noting()
+    model = _chain(line, _dense(line, 3, "a"), noting)
+    before = [
+        len(x) for x in (noting.seen["deep"][0], noting.seen["deep"][1]["er"])
+    ]
+    synflow_tf.score(model)
+    deep, other = noting.seen["deep"]
+    assert [len(deep), len(other["er"])] == before
+
+
+@BOTH
+def test_several_arguments_are_given_by_their_names(line):
+    class Net(LINES[line].Model):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = _dense(line, 3, "a"), _dense(line, 3, "b")
+
+        def call(self, x, z=None):
+            return self.a(x) if z is None else self.a(x) + self.b(z)
+
+    model = Net()
+    x, z = np.ones((1, 4), np.float32), np.ones((1, 5), np.float32)
+    model(x, z)
+    scores = synflow_tf.score(model, inputs={"x": x, "z": z})
+    w = _kernels(model)
+    for name in "ab":
+        np.testing.assert_allclose(scores[f"{name}/kernel"], w[name], rtol=1e-9)
+
+
+@pytest.mark.parametrize("make", [tf.ragged.constant, None])
+def test_inputs_that_are_not_dense_are_refused(make):
+    model = _chain("keras", _dense("keras", 3, "a"))
+    x = tf.sparse.eye(4) if make is None else make([[1.0, 2.0], [3.0]])
+    with pytest.raises(ValueError, match="`inputs`.*dense.*to_"):
+        synflow_tf.score(model, inputs=x)
+
+
 class _Network(keras.Model):
     """A graph network: the first axis are nodes, not examples."""
 

@@ -31,6 +31,7 @@ class Graph:
         inputs: list of `Value`, flat.
         outputs: list of `Value`, flat, in the order of the model's outputs.
         cut: list of `Node` that are left out: they multiply flow by 0.
+        repeated: set of ids of variables, kernels that a loop applies.
     """
 
     model: typing.Any
@@ -39,6 +40,7 @@ class Graph:
     inputs: list
     outputs: list
     cut: list
+    repeated: set
     _flatten: typing.Any
 
     @functools.cached_property
@@ -136,8 +138,16 @@ def _read(layer, line, is_leaf, args, kwargs):
             flattener = flatten.Flattener(held, trace.calls, is_leaf)
             inputs = list(map(_value, given))
             outputs = flattener.flatten(trace.graph, inputs)
-        nodes, cut = flattener.nodes, flattener.cut
-        return Graph(layer, line, nodes, inputs, outputs, cut, flattened)
+        return Graph(
+            layer,
+            line,
+            flattener.nodes,
+            inputs,
+            outputs,
+            flattener.cut,
+            flattener.repeated,
+            flattened,
+        )
 
     return flattened(is_leaf)
 

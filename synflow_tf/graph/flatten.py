@@ -83,10 +83,11 @@ class Flattener:
         nodes: list of `values.Node`, in an order in which they can run.
         cut: list of `values.Node` that are left out: they multiply flow by
             constants that are 0.
+        repeated: set of ids of variables, kernels that a loop applies.
     """
 
     def __init__(self, variables, calls, is_leaf):
-        self.nodes, self.cut = [], []
+        self.nodes, self.cut, self.repeated = [], [], set()
         self._variables = {
             id(handle): v for v in variables for handle in _handles(v)
         }
@@ -156,14 +157,26 @@ class Flattener:
         node = values_lib.Node(
             LEAF, inputs, [], call.layer.name, self._layers, call=call
         )
-        for tensor in tensors_of(call.outputs):
-            value = values_lib.Value(
-                FLOW, _static(tensor), tensor.dtype, node=node
-            )
+        tensors = tensors_of(call.outputs)
+        for tensor, shape in zip(
+            tensors, self._shapes(tensors, scope), strict=True
+        ):
+            value = values_lib.Value(FLOW, shape, tensor.dtype, node=node)
             node.outputs.append(value)
             scope.known[tensor.ref()] = value
         self.nodes.append(node)
         return True
+
+    def _shapes(self, tensors, scope):
+        """The shapes of what a layer returns, by reading it if need be."""
+        if all(x.shape.is_fully_defined() for x in tensors):
+            return [tuple(x.shape) for x in tensors]
+        before = len(self.nodes), self._reads, scope.known
+        self._reads, scope.known = dict(self._reads), dict(scope.known)
+        shapes = [self._value(x, scope).shape for x in tensors]
+        length, self._reads, scope.known = before
+        del self.nodes[length:]
+        return shapes
 
     def _operation(self, operation, scope):
         """Reads one operation."""
@@ -194,7 +207,9 @@ class Flattener:
         if kind == "ReadVariableOp":
             return [self._read(inputs[0].constant)]
         if kind in ("PartitionedCall", "StatefulPartitionedCall"):
-            return self._call(operation, "f", inputs)
+            # Whoever took gradients has appended outputs to the function.
+            found = self._call(operation, "f", inputs)
+            return found[: len(operation.outputs)]
         if kind in ("While", "StatelessWhile"):
             return self._loop(operation, inputs)
         if kind in ("If", "StatelessIf", "Case", "StatelessCase"):
@@ -235,7 +250,13 @@ class Flattener:
         known = all(v.constant is not None for v in inputs)
         pure = not operation.op_def.is_stateful or _READS_STATE.fullmatch(kind)
         if known and pure and (kind != "OneHot" or depends <= {CONSTANT}):
-            return self._computed(node)
+            found = self._computed(node)
+            if any(v.node is not None for v in inputs):  # of codes
+                node.outputs = found
+                self.nodes.append(node)
+                for value in found:
+                    value.node = node
+            return found
         return self.emit(node, operation.outputs, _kind(node))
 
     def _drawn(self, tensor, node):
@@ -331,7 +352,7 @@ class Flattener:
 
     def _loop(self, operation, inputs):
         """A loop, unrolled."""
-        state = inputs
+        state, before = inputs, len(self.nodes)
         for _ in range(_MOST_STEPS):
             [goes_on] = self._call(operation, "cond", state)
             if goes_on.constant is None:
@@ -343,6 +364,7 @@ class Flattener:
                     "`synflow_tf.register_rule(MyLayer)`."
                 )
             if not bool(goes_on.constant):
+                self._note_repeated(self.nodes[before:])
                 return state
             state = self._call(operation, "body", state)
         raise Unsupported(
@@ -350,6 +372,13 @@ class Flattener:
             f"more than {_MOST_STEPS} steps. Say a smaller input with "
             "`inputs=`."
         )
+
+    def _note_repeated(self, nodes):
+        """Notes the weights that the nodes of a loop are contracted with."""
+        for node in nodes:
+            if _CONTRACTIONS.fullmatch(node.type):
+                found = map(values_lib.variables_of, node.inputs)
+                self.repeated.update(id(v) for many in found for v in many)
 
     def _branch(self, operation, inputs):
         """The branch that is taken; all of them where the data decides."""
@@ -461,12 +490,6 @@ def _keeps_flow(value, dtype):
     if value.is_flow:
         return _is_number(dtype)
     return value.is_weight and dtype.is_floating
-
-
-def _static(tensor):
-    if not tensor.shape.is_fully_defined():
-        raise Unsupported(f"The size of {tensor.name!r} is not known.")
-    return tuple(tensor.shape)
 
 
 def _zeros(shape, dtype):

@@ -16,6 +16,14 @@ _REMEDY = (
 )
 
 
+_NOT_DENSE = (
+    tf.RaggedTensor,
+    tf.RaggedTensorSpec,
+    tf.SparseTensor,
+    tf.SparseTensorSpec,
+)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Input:
     """One tensor that a model is called on.
@@ -160,17 +168,24 @@ def _given(model, line, inputs, known):
     made = _mapped(lambda x: _of_example(x, line, inputs), inputs)
     if keras_private.functional_in(model) is not None:
         return _checked(((made,), {}), known, inputs)
-    names = _required(model)
-    if len(names) > 1:
-        if isinstance(made, dict) and set(names) <= set(made):
-            return (), made
-        if isinstance(made, (list, tuple)) and len(made) >= len(names):
+    parameters = inspect.signature(model.call).parameters
+    names = _required(parameters)
+    if isinstance(made, dict) and set(names) <= set(made) <= set(parameters):
+        return (), made
+    if len(names) > 1 and isinstance(made, (list, tuple)):
+        if len(made) >= len(names):
             return tuple(made), {}
     return (made,), {}
 
 
 def _of_example(x, line, inputs):
     """An `Input` for one array or spec of `inputs=`."""
+    if isinstance(x, _NOT_DENSE):
+        raise ValueError(
+            "Argument `inputs` must be of dense arrays or `tf.TensorSpec`s. "
+            f"Received: a {type(x).__name__}. Write `x.to_tensor()` for a "
+            "ragged tensor, or `tf.sparse.to_dense(x)` for a sparse one."
+        )
     if isinstance(x, tf.TensorSpec) or hasattr(x, "_keras_history"):
         return _of_tensor(x, getattr(x, "name", None) or "")
     if isinstance(x, lines.LINES[0].KerasTensor):
@@ -236,11 +251,11 @@ def _described(inputs):
     )
 
 
-def _required(model):
-    """The names of the arguments that a model's `call` must have."""
+def _required(parameters):
+    """The names of the parameters that a `call` must be given."""
     return [
         name
-        for name, parameter in inspect.signature(model.call).parameters.items()
+        for name, parameter in parameters.items()
         if parameter.default is parameter.empty
         and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     ]

@@ -70,6 +70,15 @@ def constant(operation):
     return tf.constant(tf.make_ndarray(operation.get_attr("value")))
 
 
+# An attribute of these says how wide the result is.
+_OF_COMPLEX = {
+    "Complex": tf.complex,
+    "ComplexAbs": tf.abs,
+    "Imag": tf.math.imag,
+    "Real": tf.math.real,
+}
+
+
 def widened(node, tensors, dtype):
     """Runs an operation with its float inputs in a wider dtype.
 
@@ -85,6 +94,8 @@ def widened(node, tensors, dtype):
     wide = [_as(x, dtype) for x in tensors]
     if node.type == "Cast" and node.outputs[0].dtype.is_floating:
         return wide
+    if node.type in _OF_COMPLEX:
+        return [_OF_COMPLEX[node.type](*wide)]
     if not keras_private.has_kernel(node.type, dtype):
         wide = [_as(x, tf.float32) for x in tensors]
     outputs = call(node, wide)

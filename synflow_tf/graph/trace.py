@@ -165,21 +165,29 @@ def _left_as_it_was(layer, line):
 
     And weights that a layer makes when it is first called.
     """
-    before = [
-        (held, _contents(held))
-        for one in [layer, *keras_private.layers_within(layer)]
-        for held in [vars(one), *vars(one).values()]
-        if isinstance(held, (list, dict, set))
-    ]
-    before += [
-        (held, _contents(held)) for held in keras_private.registers(layer, line)
-    ]
+    before = {}
+    for one in [layer, *keras_private.layers_within(layer)]:
+        _note(vars(one), before)
+    for register in keras_private.registers(layer, line):
+        _note(register, before)
     try:
         yield
     finally:
-        for held, contents in before:
+        for held, contents in before.values():
             if _differs(held, contents):
                 _refill(held, contents)
+
+
+def _note(held, before):
+    """Notes what a container holds, and containers in it, by their ids."""
+    held = getattr(held, "__wrapped__", held)  # of tf_keras
+    if not isinstance(held, (list, dict, set, tuple)) or id(held) in before:
+        return
+    if not isinstance(held, tuple):
+        before[id(held)] = held, _contents(held)
+    inner = held.values() if isinstance(held, dict) else held
+    for one in [*inner, *getattr(held, "__dict__", {}).values()]:
+        _note(one, before)
 
 
 def _contents(held):

@@ -111,6 +111,8 @@ def _walk(layer, prefix, found, kernels, chosen=None):
     for name, sub in _sublayers(layer):
         _walk(sub, f"{prefix}{name}/", found, kernels, chosen)
     for variable in layer.weights:
+        if not hasattr(variable, "shape"):  # the vocabulary of a text
+            continue
         name = variable.name
         if not isinstance(variable, tf.distribute.DistributedValues):
             name = getattr(variable, "path", None) or name

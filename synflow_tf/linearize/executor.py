@@ -142,12 +142,24 @@ def _applied(node, before, weights):
     if rule is None:
         raise registry.NoRule(node)
     outputs = rule(node, *before)
+    outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     if node.type in families.CONTRACTIONS:
-        flows = len(node.flows) - len(node.gates)
         weights.reads += 1
-        if flows == 2:  # Both are scaled: their product is so twice.
+        if len(node.flows) - len(node.gates) == 2:  # Both are scaled.
+            if node.extra.get("within"):
+                return [_once_scaled(x, node, before) for x in outputs]
             weights.shift = tf.cast(weights.exponent, tf.int32)
-    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    return list(outputs)
+
+
+def _once_scaled(x, node, before):
+    """A product of two flows within a gate, where one scale is enough.
+
+    The gate is divided by itself: so one of the flows is brought near 1, by a
+    power of two, which changes no bit.
+    """
+    side = node.inputs.index(node.flows[-1])
+    return x * power_of_two(-_exponent([before[side]]), x.dtype)
 
 
 def _of_layer(node, before, weights):
@@ -208,6 +220,13 @@ def excess(tensors):
         int tensor of shape (), the exponent of the largest value, or 0 if that
         is in [2^-12, 2^12], or is 0 or not finite.
     """
+    exponent = _exponent(tensors)
+    out = tf.abs(exponent) > _RANGE
+    return tf.where(out, exponent, tf.zeros_like(exponent))
+
+
+def _exponent(tensors):
+    """The exponent of the largest value; 0 if that is 0 or not finite."""
     largest = [tf.reduce_max(x) for x in tensors]
     largest = tf.stop_gradient(tf.reduce_max(tf.stack(largest)))
     integer, mantissa, bias = _layout(largest.dtype)
@@ -215,8 +234,7 @@ def excess(tensors):
     exponent = tf.bitwise.right_shift(bits, tf.constant(mantissa, integer))
     exponent -= bias
     usual = (exponent > -bias) & (exponent <= bias)
-    out = usual & (tf.abs(exponent) > _RANGE)
-    return tf.where(out, exponent, tf.zeros_like(exponent))
+    return tf.where(usual, exponent, tf.zeros_like(exponent))
 
 
 def power_of_two(exponent, dtype):

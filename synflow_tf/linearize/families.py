@@ -19,7 +19,8 @@ _NOT_ENTRYWISE = frozenset(("LRN", "LogSoftmax", "RandomShuffle", "Softmax"))
 _STRAIGHT = frozenset(("Conj", "Imag", "Neg", "Real"))
 SUMS = frozenset(
     """
-    Add AddN AddV2 Atan2 BiasAdd Maximum Minimum SquaredDifference Sub _Either
+    Add AddN AddV2 Atan2 BiasAdd Complex Maximum Minimum SquaredDifference Sub
+    _Either
     """.split()
 )
 SELECTIONS = frozenset(("Select", "SelectV2"))

@@ -40,11 +40,17 @@ def bound(value, producers):
 def _is_share(node, producers):
     """Whether a quotient is of something by its own sum: a softmax."""
     above, below = node.inputs[:2]
+    exp = producers.get(above)
     seen = 0
     while below.is_flow and seen < 8:
-        if below is above:
-            return seen > 0
         before = producers.get(below)
+        again = (
+            before is not None
+            and exp is not None
+            and (before.type == exp.type and before.inputs == exp.inputs)
+        )
+        if below is above or again:
+            return seen > 0
         if before is None or len(before.flows) != 1:
             return False
         seen += 1

@@ -1,8 +1,8 @@
 """Which variables are kernels: those that are contracted with the flow.
 
-Through transposes, reshapes, casts and factors; not the tables that tokens are
-read from, nor what a low-rank product is made of beside the kernel that it is
-added to.
+Through transposes, reshapes, casts and factors, and where flow chooses which;
+not the tables that tokens are read from, nor what a low-rank product is made of
+beside the kernel that it is added to.
 """
 
 from synflow_tf.graph import flatten
@@ -22,19 +22,29 @@ def contracted(graph):
     Returns:
         set of ids of variables, of float and rank 2 or more.
     """
-    found, tables = {}, set()
+    found, tables, chosen = {}, set(), {}
     for node in graph.nodes:
         if node.type == values.LEAF:
             found.update(_of_layer(node.call.layer))
         elif node.type in flatten.GATHERS:
-            table = values.variables_of(node.inputs[0])
-            tables.update(map(id, table if node.outputs[0].is_flow else ()))
+            if node.outputs[0].is_flow:
+                table = values.variables_of(node.inputs[0])
+                # Matrices by flow, as of experts, are no rows of a table.
+                matrices = len(node.inputs[0].shape) > 2
+                if matrices and node.inputs[1].constant is None:
+                    chosen[node.outputs[0]] = table
+                else:
+                    tables.update(map(id, table))
+        elif node.type in families.RESHAPES and node.inputs[0] in chosen:
+            chosen[node.outputs[0]] = chosen[node.inputs[0]]
         elif node.outputs and node.outputs[0].is_flow:
             if node.type in families.CONTRACTIONS or registry.is_users(
                 node.type
             ):
                 for value in node.inputs:
                     found.update(_of_weight(value))
+                    of_experts = chosen.get(value, ())
+                    found.update((id(v), v) for v in of_experts)
     return {key for key, v in found.items() if _is_matrix(v)} - tables
 
 

@@ -68,6 +68,7 @@ def lower(graph, scored=frozenset()):
     nodes, sources = pass_degrees.settle(nodes, graph.inputs, outputs)
     nodes = pass_gates.cut(nodes, outputs)
     nodes = pass_gates.without_idle(nodes, depends)
+    nodes = pass_gates.within(nodes, outputs)
     nodes = values.needed(nodes, outputs)
     nodes = pass_weights.compute(nodes, depends)
     return _finished(nodes, graph, outputs, sources)

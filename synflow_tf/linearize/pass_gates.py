@@ -31,9 +31,9 @@ def mark(nodes):
     """
     producers, result, weighted = {}, [], set()
     for node in nodes:
+        producers.update((value, node) for value in node.outputs)
         if len(node.flows) == 2 and not registry.is_users(node.type):
             node = _marked(node, producers, weighted)
-        producers.update((value, node) for value in node.outputs)
         if has_kernel(node) or not weighted.isdisjoint(node.inputs):
             weighted.update(node.outputs)
         result.append(node)
@@ -117,6 +117,27 @@ def cut(nodes, outputs):
     return cutter.nodes
 
 
+def within(nodes, outputs):
+    """Says which products of two flows lead to gates only.
+
+    Args:
+        nodes: list of `graph.Node`, cut.
+        outputs: list of `graph.Value`.
+
+    Returns:
+        list of `graph.Node`, with "within" in the `extra` of those.
+    """
+    found = levels(nodes, outputs)
+    return [
+        dataclasses.replace(node, extra={**node.extra, "within": True})
+        if node.type in families.CONTRACTIONS
+        and len(node.flows) == 2
+        and _level_of(node, found)
+        else node
+        for node in nodes
+    ]
+
+
 def levels(nodes, outputs):
     """The level of each value that is used, a dict.
 
@@ -144,7 +165,7 @@ def has_kernel(node):
     if node.type == values.LEAF:
         return True
     weights = any(value.is_weight for value in node.inputs)
-    return node.type in families.CONTRACTIONS and weights
+    return weights and node.type in families.CONTRACTIONS | {"_Source"}
 
 
 class _Cutter:
@@ -161,7 +182,9 @@ class _Cutter:
         level = _level_of(node, self._levels)
         if level is None:
             return
-        slices = node.type in families.SLICES
+        # What is read at positions, such as by edges, may well be all of it.
+        read = any(value.kind == values.INDEX for value in node.inputs)
+        slices = node.type in families.SLICES and not read
         inputs = [
             self._enter(value, level + (position in node.gates), slices)
             for position, value in enumerate(node.inputs)

@@ -21,6 +21,7 @@ _LINEAR = (
         "Add",
         "AddN",
         "AddV2",
+        "Complex",
         "Neg",
         "Pad",
         "PadV2",

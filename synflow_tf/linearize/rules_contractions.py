@@ -1,5 +1,7 @@
 """Products that are summed over: matrices, convolutions of every kind."""
 
+import dataclasses
+
 import tensorflow as tf
 
 from synflow_tf.graph import raw
@@ -43,6 +45,8 @@ def apply(node, tensors):
         )
     if node.type not in _CONVOLUTIONS:
         return raw.call(node, tensors)[0]
+    if node.type == "Conv2DBackpropInput":
+        node, tensors = _undilated(node, tensors)
     return channels.run(_grouped, node, tensors)[0]
 
 
@@ -53,6 +57,29 @@ _CONVOLUTIONS = families.CONTRACTIONS - {
     "Einsum",
     "MatMul",
 }
+
+
+def _undilated(node, tensors):
+    """A transposed convolution with zeros in its kernel, not dilated.
+
+    TensorFlow on the CPU has no other.
+    """
+    dilations = node.attributes["dilations"]
+    first = node.attributes["data_format"] == "NCHW"
+    rows, columns = dilations[2:] if first else dilations[1:3]
+    if rows == columns == 1:
+        return node, tensors
+    sizes, kernel, x = tensors
+    height, width, *rest = kernel.shape
+    kernel = kernel[:, None, :, None]
+    around = [[0, rows - 1], [0, 0], [0, columns - 1], [0, 0], [0, 0]]
+    kernel = tf.pad(kernel, [[0, 0], *around])
+    kernel = tf.reshape(kernel, [height * rows, width * columns, *rest])
+    kernel = kernel[: (height - 1) * rows + 1, : (width - 1) * columns + 1]
+    node = dataclasses.replace(
+        node, extra={**node.extra, "dilations": [1, 1, 1, 1]}
+    )
+    return node, [sizes, kernel, x]
 
 
 def _grouped(node, tensors):

@@ -64,10 +64,13 @@ def _note_uses(cell, weights):
     """Notes the kernels of a cell: every path passes them again and again."""
     for part in cell._flatten_layers(include_self=True, recursive=True):
         units = getattr(part, "units", getattr(part, "filters", None))
-        for variable in part.weights if isinstance(units, int) else ():
+        for variable in part.weights:
             if len(variable.shape) > 1:
-                gates = variable.shape[-1] // units
-                weights.repeated[id(variable)] = max(gates, 1)
+                gates, rest = 1, 0
+                if isinstance(units, int):
+                    gates, rest = divmod(variable.shape[-1], units)
+                repeated = 1 if rest else max(gates, 1)
+                weights.repeated[id(variable)] = repeated
 
 
 def _linear(cell, scored, *args):

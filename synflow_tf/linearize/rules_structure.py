@@ -201,16 +201,3 @@ def transform(node, x, *sizes):
     rank = int(node.type[-2]) if node.type.endswith("D") else 1
     x = tf.reduce_sum(x, list(range(-rank, 0)), keepdims=True)
     return magnitudes.wide(x, node.outputs[0].shape)
-
-
-@registry.operation("Complex")
-def complex_(node, real, imaginary):
-    """The sum of both parts."""
-    return _sum_of_flows(node, real, imaginary)
-
-
-def _sum_of_flows(node, *tensors):
-    """The sum of those inputs that are flow."""
-    flows = zip(node.inputs, tensors, strict=True)
-    x = sum(x for value, x in flows if value.is_flow)
-    return magnitudes.wide(x, node.outputs[0].shape)

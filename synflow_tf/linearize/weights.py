@@ -87,7 +87,7 @@ class LinearWeights:
         """
         with tf.init_scope():
             x = _evaluated(value, self._as_it_is, self._known)
-            x = tf.abs(tf.cast(x, self.dtype))
+            x = tf.cast(tf.abs(x), self.dtype)
         return _inlined(x)
 
     def scale(self, value):
@@ -103,7 +103,7 @@ class LinearWeights:
                 for variable in values.variables_of(value):
                     if not tf.reduce_any(flatten.value_of(variable) != 0):
                         self.zero_scales[id(variable)] = variable
-            x = tf.abs(tf.cast(x, self.dtype))
+            x = tf.cast(tf.abs(x), self.dtype)
         return _inlined(x)
 
     def computed(self, value, scored):

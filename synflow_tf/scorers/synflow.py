@@ -63,8 +63,11 @@ class SynFlow(base.Scorer):
         gradients = tape.gradient(
             flow, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
+        repeated = {}
+        if self.variant == "homogeneous":
+            repeated = {**dict.fromkeys(graph.repeated, 1), **linear.repeated}
         scores = [
-            _once(tf.abs(w * g), flow, linear.repeated.get(id(variable)))
+            _once(tf.abs(w * g), flow, repeated.get(id(variable)))
             for w, g, variable in zip(
                 weights, gradients, variables, strict=True
             )
@@ -105,9 +108,10 @@ class SynFlow(base.Scorer):
 def _once(scores, flow, gates):
     """Scores of a kernel as if every path passed it once.
 
-    A path passes the kernels of a recurrent layer at each step, so their
-    scores sum to many times the flow, and all other layers would be removed
-    before them. Divided by how often, they sum to the flow, gate by gate.
+    A path passes the kernels of a loop, or of a recurrent layer, at each step,
+    so their scores sum to many times the flow, and all other layers would be
+    removed before them. Divided by how often, they sum to the flow, gate by
+    gate.
     """
     if gates is None:
         return scores
