@@ -725,6 +725,25 @@ def test_attention_by_hand_is_attention(line, case, time):
 
 
 @BOTH
+def test_queries_are_the_gate_where_keys_meet_the_values_first(line):
+    def call(me, x):
+        query, key, value = (
+            tf.einsum("bti,io->bto", x, w) for w in (me.q, me.k, me.v)
+        )
+        read = tf.matmul(tf.nn.softmax(key, 1), value, transpose_a=True)
+        return tf.matmul(query, read)
+
+    layer = linear.custom(line, call, {n: (4, 5) for n in "qkv"}, name="own")
+    model = _chain(line, layer, _dense(line, 3, "b"), shape=(12, 4))
+    w = linear.magnitudes(model)
+    flow = 12 * np.ones(4) @ w["own/v"] @ w["b/kernel"]
+    scores = synflow_tf.score(model)
+    np.testing.assert_allclose(10**scores.log10_flow, flow.sum(), rtol=1e-9)
+    for score in scores.values():
+        np.testing.assert_allclose(score.sum(), flow.sum(), rtol=1e-9)
+
+
+@BOTH
 def test_many_attentions_in_a_row_stay_in_range(line):
     def call(me, x):
         for i in range(30):

@@ -61,16 +61,34 @@ def _is_share(node, producers):
 def trunk_first(one, other, producers):
     """Two factors in order: the trunk, then the gate.
 
-    The gate is bounded by an activation; else it is the smaller one; else the
-    one that is computed from the other; else the second.
+    The gate is bounded by an activation; else it is the one that is not what
+    attention has read (queries, where keys met the values first); else the
+    smaller one; else the one that is computed from the other; else the second.
     """
-    keys = [(bound(x, producers), -x.size) for x in (one, other)]
+    keys = [
+        (bound(x, producers), not _is_read(x, producers), -x.size)
+        for x in (one, other)
+    ]
     if keys[0] == keys[1]:
         keys = [
             _comes_from(x, y, producers)
             for x, y in ((one, other), (other, one))
         ]
     return (one, other) if keys[0] <= keys[1] else (other, one)
+
+
+def _is_read(value, producers):
+    """Whether a value is what attention weights have read."""
+    while True:
+        node = producers.get(value)
+        if node is None:
+            return False
+        if node.type in families.CONTRACTIONS and node.gates:
+            return True
+        through = families.RESHAPES | families.POINTWISE
+        if len(node.flows) != 1 or node.type not in through:
+            return False
+        [value] = node.flows
 
 
 def _comes_from(value, origin, producers):
