@@ -286,7 +286,7 @@ def test_removed_weights_stay_zero_under_momentum(name, line):
     _check_training_kept(masks, before, _kernels(model))
 
 
-@_cases()
+@_cases(in_turn=True)
 def test_masks_survive_saving_and_loading(name, line, tmp_path):
     model, _ = _trained(name, line)
     _, masks = _pruned(name, line)
