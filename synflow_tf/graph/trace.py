@@ -180,8 +180,11 @@ def _left_as_it_was(layer, line):
 
 def _note(held, before):
     """Notes what a container holds, and containers in it, by their ids."""
-    held = getattr(held, "__wrapped__", held)  # of tf_keras
-    if not isinstance(held, (list, dict, set, tuple)) or id(held) in before:
+    if not isinstance(held, (list, dict, set, tuple)):
+        return
+    # Of tf_keras. To ask a replicated variable for it would be an all-reduce.
+    held = getattr(held, "__wrapped__", held)
+    if id(held) in before:
         return
     if not isinstance(held, tuple):
         before[id(held)] = held, _contents(held)
