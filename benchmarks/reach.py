@@ -580,7 +580,8 @@ def introduction():
         "weights that would be pruned, *R* is the flow, *scored* are the "
         "kernels of which a score is not 0. *The others* are "
         '"unused" if no output depends on them, "zero-initialized" if all of '
-        "their values are 0; or the cell has the beginning of an error. "
+        'their values are 0, "unscored" if only such kernels or constants lie '
+        "before or behind them; or the cell has the beginning of an error. "
         "*Seconds* include tracing.",
     ]
     return "\n\n".join(textwrap.fill(text, 80) for text in paragraphs)
