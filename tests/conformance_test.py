@@ -31,6 +31,16 @@ pytestmark = [
 ]
 
 
+_LONGEST = (
+    "bidirectional",
+    "conv_lstm",
+    "embedding_lstm",
+    "gru",
+    "lstm",
+    "rnn_of_cells",
+)
+
+
 def _rescaling():
     """Tiny models stay in range: within this they rescale at every kernel."""
     kernels = dict.fromkeys(executor._KERNELS, 1)
@@ -40,7 +50,8 @@ def _rescaling():
 def _cases(names=tuple(conformance.TABLE), in_turn=False):
     """Parametrizes a test by the entries of the table, and both lines.
 
-    With `in_turn` an entry is slow in one of the lines, in each in turn.
+    With `in_turn` an entry is slow in one of the lines, in each in turn; those
+    that take the longest always are.
     """
     cases = []
     for number, name in enumerate(names):
@@ -49,7 +60,9 @@ def _cases(names=tuple(conformance.TABLE), in_turn=False):
             marks = ()
             if line in skip:
                 marks = pytest.mark.skip(reason=skip[line])
-            elif in_turn and not skip and number % len(LINES) != turn:
+            elif (in_turn or name in _LONGEST) and (
+                not skip and number % len(LINES) != turn
+            ):
                 marks = pytest.mark.slow
             cases.append(pytest.param(name, line, marks=marks))
     # The scope puts the tests of one model in a row: they share its results.

@@ -783,11 +783,10 @@ def test_a_projection_of_nodes_that_edges_read_has_the_flow_once(line):
 
         def call(self, inputs):
             h = self.into(inputs["nodes"])
-            sent = tf.gather(h, inputs["edges"][:, 0])
-            share = tf.sigmoid(self.weigh(sent))
-            return tf.math.unsorted_segment_sum(
-                share * sent, inputs["edges"][:, 1], 4
-            )
+            sender, receiver = inputs["edges"][:, 0], inputs["edges"][:, 1]
+            share = tf.sigmoid(self.weigh(tf.gather(h, receiver)))
+            sent = share * tf.gather(h, sender)
+            return tf.math.unsorted_segment_sum(sent, receiver, 4)
 
     model = Net()
     edges = np.array([[0, 1], [1, 2], [2, 3], [3, 0], [0, 2]], np.int32)
