@@ -115,18 +115,18 @@ def prune(model, rounds):
     import numpy as np
     import tensorflow as tf
 
-    from synflow_tf import iteration
-    from synflow_tf import problem as problem_lib
     from synflow_tf import pruning
-    from synflow_tf import ranking
+    from synflow_tf.rounds import loop
+    from synflow_tf.rounds import ranking
+    from synflow_tf.rounds import task as task_lib
 
-    iterations = iteration.Iteration(model, on_unscored="keep")
+    iterations = loop.Iteration(model, on_unscored="keep")
     problem = iterations.problem
     size = sum(problem.sizes)
     weights = problem.start()
     alive = tf.ones_like(weights, tf.bool)
     nothing = tf.zeros(1, tf.int64)
-    step = problem_lib.traced(iterations.one_round, (weights, alive, nothing))
+    step = task_lib.traced(iterations.one_round, (weights, alive, nothing))
     _, _, flow = step(weights, alive, nothing)
     log10_flow = problem.checked(flow)
     removed, seconds, empty = 0, [], []

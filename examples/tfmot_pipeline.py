@@ -27,7 +27,7 @@ from absl import flags
 from absl import logging
 
 import synflow_tf
-from synflow_tf import tflite
+from synflow_tf.export import tflite
 
 _DATASET = flags.DEFINE_enum(
     "dataset",

@@ -5,14 +5,14 @@ import warnings
 import numpy as np
 
 from synflow_tf import _validation
-from synflow_tf import enforcement
 from synflow_tf import masks as masks_lib
 from synflow_tf import pruning
-from synflow_tf import ranking
 from synflow_tf import schedules
-from synflow_tf import selection
-from synflow_tf import structure
+from synflow_tf.enforce import constraint as constraint_lib
+from synflow_tf.graph import selection
 from synflow_tf.graph import variables
+from synflow_tf.rounds import constraints
+from synflow_tf.rounds import ranking
 
 
 class _Callback:
@@ -149,7 +149,7 @@ class SynFlowPruning(_Callback):
         _validation.exactly_one(
             {**amount, "schedule": schedule, "masks": masks}
         )
-        structure.check(keep_n_of_m, min_kept)
+        constraints.check(keep_n_of_m, min_kept)
         if masks is None and schedule is None:
             densities = pruning.round_densities(**amount, rounds=rounds)
             self._final = densities[-1]
@@ -243,8 +243,8 @@ class SynFlowPruning(_Callback):
         if keep_n_of_m is None:
             wanted = self._wanted(masks, self._final)
             return masks if _removed(masks) == wanted else None
-        weights, _ = structure.select(self._selected(), keep_n_of_m)
-        if not structure.is_n_of_m(weights, masks, keep_n_of_m):
+        weights, _ = constraints.select(self._selected(), keep_n_of_m)
+        if not constraints.is_n_of_m(weights, masks, keep_n_of_m):
             return None
         return masks_lib.Masks({w.path: masks[w.path] for w in weights})
 
@@ -271,7 +271,9 @@ class SynFlowPruning(_Callback):
         weights = self._selected()
         if not any(weight.path in held for weight in weights):
             return masks_lib.of_zeros(weights)
-        return masks_lib.Masks({w.path: enforcement.alive(w) for w in weights})
+        return masks_lib.Masks(
+            {w.path: constraint_lib.alive(w) for w in weights}
+        )
 
     def _selected(self):
         """The weights to prune, a list of `Weight`."""

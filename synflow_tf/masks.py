@@ -5,12 +5,12 @@ import typing
 
 import numpy as np
 
-from synflow_tf import distribution
-from synflow_tf import enforcement
 from synflow_tf import findings as findings_lib
-from synflow_tf import gradients
 from synflow_tf import mask_files
-from synflow_tf import selection
+from synflow_tf.enforce import constraint as constraint_lib
+from synflow_tf.enforce import gradients
+from synflow_tf.enforce import workers
+from synflow_tf.graph import selection
 from synflow_tf.graph import variables
 
 
@@ -125,7 +125,7 @@ class Masks(collections.abc.Mapping):
             ValueError: if the masks are not of this model; it is unchanged.
         """
         for weight, mask in self._pairs(model):
-            enforcement.zero(weight.variable, mask)
+            constraint_lib.zero(weight.variable, mask)
         return model
 
     def enforce(self, model, optimizer=None):
@@ -158,8 +158,8 @@ class Masks(collections.abc.Mapping):
         """
         pairs = self._pairs(model)
         gradients.check_optimizer(optimizer)
-        distribution.check_same(pairs)
-        new = [enforcement.enforce(weight, mask) for weight, mask in pairs]
+        workers.check_same(pairs)
+        new = [constraint_lib.enforce(weight, mask) for weight, mask in pairs]
         if gradients.follow(model) or any(new):
             variables.forget_train_function(model)
         if optimizer is not None:
@@ -185,8 +185,8 @@ class Masks(collections.abc.Mapping):
         pairs = self._pairs(model)
         gradients.check_optimizer(optimizer)
         for weight, _ in pairs:
-            enforcement.release(weight)
-        if not any(map(enforcement.is_enforced, variables.weights(model))):
+            constraint_lib.release(weight)
+        if not any(map(constraint_lib.is_enforced, variables.weights(model))):
             gradients.unfollow(model)
             if optimizer is not None:
                 gradients.detach(optimizer)
@@ -253,7 +253,7 @@ class Masks(collections.abc.Mapping):
             `Masks`, or None if no weight has one.
         """
         masks = {
-            w.path: enforcement.mask_of(w) for w in variables.weights(model)
+            w.path: constraint_lib.mask_of(w) for w in variables.weights(model)
         }
         masks = {path: m for path, m in masks.items() if m is not None}
         return cls(masks) if masks else None

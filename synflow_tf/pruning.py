@@ -3,9 +3,9 @@
 import fractions
 
 from synflow_tf import _validation
-from synflow_tf import iteration
 from synflow_tf import schedules
-from synflow_tf import structure
+from synflow_tf.rounds import constraints
+from synflow_tf.rounds import loop
 
 
 def prune(
@@ -162,11 +162,11 @@ def compute_masks(
     >>> synflow_tf.compute_masks(model, sparsity=0.5, rounds=5)
     <Masks of 6 weights: 23,700 of 47,400 kept, sparsity 0.5>
     """
-    structure.check(keep_n_of_m, min_kept)
+    constraints.check(keep_n_of_m, min_kept)
     densities = round_densities(
         sparsity, compression, schedule, rounds, keep_n_of_m
     )
-    return iteration.Iteration(
+    return loop.Iteration(
         model,
         scorer=scorer,
         scope=scope,

@@ -5,7 +5,7 @@ import collections.abc
 import numpy as np
 import tensorflow as tf
 
-from synflow_tf import problem as problem_lib
+from synflow_tf.rounds import task as task_lib
 
 
 def score(model, *, scorer=None, masks=None, prunable=None, inputs=None):
@@ -33,14 +33,14 @@ def score(model, *, scorer=None, masks=None, prunable=None, inputs=None):
     >>> scores["fc6/kernel"].shape
     (100, 10)
     """
-    problem = problem_lib.Problem(model, scorer, prunable, inputs)
+    problem = task_lib.Problem(model, scorer, prunable, inputs)
     if masks is not None:
         masks.check(model)
     else:
         problem.inspect()
     weights = problem.start(masks)
     with tf.device(weights.device):
-        flat, flow = problem_lib.traced(problem.scores, (weights,))(weights)
+        flat, flow = task_lib.traced(problem.scores, (weights,))(weights)
     exponent = int(flow.exponent)
     scores = problem.named(tf.cast(flat, tf.float64))
     return Scores(

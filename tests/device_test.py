@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 import synflow_tf
-from synflow_tf import iteration
-from synflow_tf import problem as problem_lib
-from synflow_tf import ranking
+from synflow_tf.rounds import loop
+from synflow_tf.rounds import ranking
+from synflow_tf.rounds import task as task_lib
 
 GPUS = tf.config.list_physical_devices("GPU")
 
@@ -17,7 +17,7 @@ def _rounds(dtype="float64"):
     keras.utils.set_random_seed(3)
     model = synflow_tf.models.resnet20((8, 8, 3))
     scorer = synflow_tf.scorers.SynFlow(dtype=dtype)
-    return iteration.Iteration(model, scorer)
+    return loop.Iteration(model, scorer)
 
 
 def _traced_round(rounds):
@@ -27,7 +27,7 @@ def _traced_round(rounds):
         tf.ones_like(weights, tf.bool),
         tf.constant([1000], tf.int64),
     )
-    return problem_lib.traced(rounds.one_round, args), args
+    return task_lib.traced(rounds.one_round, args), args
 
 
 def test_a_round_is_one_graph_without_python_or_transfers():

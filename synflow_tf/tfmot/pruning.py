@@ -3,13 +3,13 @@
 import tf_keras
 
 from synflow_tf import _validation
-from synflow_tf import enforcement
-from synflow_tf import iteration
 from synflow_tf import masks as masks_lib
 from synflow_tf import pruning
-from synflow_tf import selection
+from synflow_tf.enforce import constraint as constraint_lib
 from synflow_tf.graph import lines
+from synflow_tf.graph import selection
 from synflow_tf.graph import wrappers
+from synflow_tf.rounds import loop
 from synflow_tf.tfmot import gradual
 from synflow_tf.tfmot import wrapping
 
@@ -127,8 +127,8 @@ def prune_synflow(
     callback = gradual.Gradual(
         schedule=pruning_schedule, **options, rounds=rounds
     )
-    weights = iteration.Iteration(context, **options).problem.weights
-    masks = masks_lib.Masks({w.path: enforcement.alive(w) for w in weights})
+    weights = loop.Iteration(context, **options).problem.weights
+    masks = masks_lib.Masks({w.path: constraint_lib.alive(w) for w in weights})
     wrapped = wrapping.wrap_model(context, masks)
     vars(wrapped)["fit"] = gradual.fit_with(wrapped, callback)
     return wrapped

@@ -10,7 +10,7 @@ from tensorflow_model_optimization.python.core.sparsity.keras import (
     prune_registry,
 )
 
-from synflow_tf import enforcement
+from synflow_tf.enforce import constraint as constraint_lib
 from synflow_tf.graph import variables
 from synflow_tf.graph import wrappers
 
@@ -99,7 +99,7 @@ def wrap_layers(layers, model, masks):
         mask_variable = held.get(id(weight.variable))
         if mask_variable is not None and weight.path in masks:
             weight = dataclasses.replace(weight, wrapper_mask=mask_variable)
-            enforcement.enforce(weight, masks[weight.path])
+            constraint_lib.enforce(weight, masks[weight.path])
     _warn_of_others(model, masks, held)
     return result
 

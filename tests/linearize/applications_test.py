@@ -30,7 +30,7 @@ BOTH = pytest.mark.parametrize("line", LINES)
 ONE = pytest.mark.parametrize(
     "line", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)]
 )
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 # The networks that `make test` builds, of most families the smallest; all
 # others are slow. Of tf_keras, what only it has and one that both have.

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
 
-from synflow_tf import ranking
+from synflow_tf.rounds import ranking
 
 
 def _expected(scores, alive, count):

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 import synflow_tf
-from synflow_tf import gradients
+from synflow_tf.enforce import gradients
 from synflow_tf.graph import variables
 
 BOTH = pytest.mark.parametrize("line", [keras, tf_keras])

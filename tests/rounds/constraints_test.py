@@ -12,8 +12,8 @@ import tf_keras
 from hypothesis import strategies as st
 
 import synflow_tf
-from synflow_tf import structure
 from synflow_tf.graph import variables
+from synflow_tf.rounds import constraints
 
 BOTH = pytest.mark.parametrize("line", [keras, tf_keras])
 
@@ -822,7 +822,7 @@ def _problems(draw):
 
 def _found(scores, alive, count):
     scores, alive = tf.constant(scores), tf.constant(alive)
-    return structure.highest(scores, alive, count).numpy()
+    return constraints.highest(scores, alive, count).numpy()
 
 
 @hypothesis.settings(deadline=None, max_examples=200)

@@ -13,7 +13,7 @@ import tf_keras
 from tensorflow.lite.tools import flatbuffer_utils
 
 import synflow_tf
-from synflow_tf import tflite
+from synflow_tf.export import tflite
 
 LINES = [keras, tf_keras]
 BOTH = pytest.mark.parametrize("line", LINES)

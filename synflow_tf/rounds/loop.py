@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from synflow_tf import _validation
-from synflow_tf import inspection
 from synflow_tf import masks as masks_lib
-from synflow_tf import problem as problem_lib
-from synflow_tf import ranking
-from synflow_tf import structure
+from synflow_tf.rounds import constraints
+from synflow_tf.rounds import diagnostics
+from synflow_tf.rounds import ranking
+from synflow_tf.rounds import task as task_lib
 
 _SCOPES = ("global", "local")
 _ON_UNSCORED = ("error", "keep")
@@ -33,7 +33,7 @@ class Iteration:
         inputs: an example batch, or specs.
         scope: "global" or "local".
         on_unscored: "error" or "keep".
-        keep_n_of_m: a pair of int or None, see `structure.Floor`.
+        keep_n_of_m: a pair of int or None, see `constraints.Floor`.
         min_kept: int >= 0, likewise.
 
     Attributes:
@@ -58,12 +58,14 @@ class Iteration:
     ):
         _validation.choice("scope", scope, _SCOPES)
         _validation.choice("on_unscored", on_unscored, _ON_UNSCORED)
-        problem = problem_lib.Problem(model, scorer, prunable, inputs)
+        problem = task_lib.Problem(model, scorer, prunable, inputs)
         self.problem = problem
-        self._findings = inspection.settle(problem, on_unscored)
-        problem.weights, unfit = structure.select(problem.weights, keep_n_of_m)
+        self._findings = diagnostics.settle(problem, on_unscored)
+        problem.weights, unfit = constraints.select(
+            problem.weights, keep_n_of_m
+        )
         self._findings += unfit
-        self._floor = structure.Floor(problem.weights, keep_n_of_m, min_kept)
+        self._floor = constraints.Floor(problem.weights, keep_n_of_m, min_kept)
         sizes = problem.sizes
         self.groups = sizes if scope == "local" else [sum(sizes)]
 
@@ -102,7 +104,7 @@ class Iteration:
             nothing = tf.zeros(len(groups), tf.int64)
             # Anew each time: small variables that are not pruned, such as
             # moving variances, are constants of what is traced.
-            step = problem_lib.traced(self.one_round, (weights, alive, nothing))
+            step = task_lib.traced(self.one_round, (weights, alive, nothing))
             history = []
             bar = _Bar(len(densities), progress, problem.graph.line)
             for density, target in zip(densities, targets, strict=True):
@@ -120,7 +122,7 @@ class Iteration:
         named = problem.named(alive)
         findings = list(self._findings)
         if flow != -math.inf:
-            findings += inspection.empty_kernels(problem, named)
+            findings += diagnostics.empty_kernels(problem, named)
         masks = masks_lib.Masks(named, history, flow, findings)
         _warn_of_collapse(masks)
         return masks

@@ -24,9 +24,9 @@ import numpy as np
 import pytest
 
 import synflow_tf
-from synflow_tf import distribution
+from synflow_tf.enforce import workers
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "multi_worker.py"
 LINES = list(worker.LINES)
 BOTH = pytest.mark.parametrize("line", LINES)
@@ -440,8 +440,8 @@ def test_a_checksum_is_the_same_for_equal_masks_and_below_2_to_the_63():
     for seed in range(100):
         masks = _random_masks(seed)
         copies = [np.asfortranarray(mask) for mask in masks]
-        checksums.append(distribution.checksum(masks))
-        assert distribution.checksum(iter(copies)) == checksums[-1]
+        checksums.append(workers.checksum(masks))
+        assert workers.checksum(iter(copies)) == checksums[-1]
     assert len(set(checksums)) == 100
     assert all(0 <= checksum < 2**63 for checksum in checksums)
     # No bit that there is room for is left out.
@@ -449,20 +449,20 @@ def test_a_checksum_is_the_same_for_equal_masks_and_below_2_to_the_63():
 
 
 def test_a_checksum_differs_if_any_one_bit_of_any_mask_does():
-    checksums = {distribution.checksum(_random_masks())}
+    checksums = {workers.checksum(_random_masks())}
     bits = 0
     for index, mask in enumerate(_random_masks()):
         for place in np.ndindex(mask.shape):
             masks = _random_masks()
             masks[index][place] = not mask[place]
-            checksums.add(distribution.checksum(masks))
+            checksums.add(workers.checksum(masks))
             bits += 1
     assert len(checksums) == bits + 1
 
 
 def test_a_checksum_depends_on_the_order_of_masks():
     first, second = _random_masks()[:2]
-    assert distribution.checksum([first, second]) != distribution.checksum(
+    assert workers.checksum([first, second]) != workers.checksum(
         [second, first]
     )
 

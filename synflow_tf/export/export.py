@@ -6,8 +6,8 @@ import os
 import tempfile
 
 from synflow_tf import _validation
-from synflow_tf import comparison
-from synflow_tf import tflite
+from synflow_tf.export import comparison
+from synflow_tf.export import tflite
 from synflow_tf.graph import lines
 from synflow_tf.graph import wrappers
 

@@ -1,4 +1,4 @@
-"""One process of a distributed training, started by distribution_test.py.
+"""One process of a distributed training, started by workers_test.py.
 
     python distribution_worker.py SCENARIO LINE FOLDER
 

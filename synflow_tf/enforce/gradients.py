@@ -15,7 +15,7 @@ import types
 
 import tensorflow as tf
 
-from synflow_tf import enforcement
+from synflow_tf.enforce import constraint as constraint_lib
 from synflow_tf.graph import lines
 
 _AVERAGES = "_model_variables_moving_average"
@@ -33,7 +33,7 @@ def masked(gradients, variables):
         list like `gradients`.
     """
     return [
-        _masked(gradient, enforcement.constraint_of(variable))
+        _masked(gradient, constraint_lib.constraint_of(variable))
         for gradient, variable in zip(gradients, variables, strict=True)
     ]
 
@@ -44,11 +44,11 @@ def _masked(gradient, constraint):
     if isinstance(gradient, tf.IndexedSlices):
         rows = tf.gather(constraint.mask, gradient.indices)
         return tf.IndexedSlices(
-            enforcement.select(rows, gradient.values),
+            constraint_lib.select(rows, gradient.values),
             gradient.indices,
             gradient.dense_shape,
         )
-    return enforcement.select(constraint.mask, gradient)
+    return constraint_lib.select(constraint.mask, gradient)
 
 
 def follow(model):
@@ -88,7 +88,7 @@ def attach(optimizer, variables):
     for name, method in _methods(optimizer).items():
         vars(optimizer)[name] = types.MethodType(method, optimizer)
     for slot, mask in _slots(optimizer, variables, _is_gathered):
-        enforcement.zero(slot, mask)
+        constraint_lib.zero(slot, mask)
 
 
 def check_optimizer(optimizer):
@@ -144,7 +144,7 @@ def _mask_averages(optimizer, variables):
             strategy.extended.update(
                 getattr(slot, "_value", slot),  # of Keras 3
                 lambda value, mask: value.assign(
-                    enforcement.select(mask, tf.convert_to_tensor(value))
+                    constraint_lib.select(mask, tf.convert_to_tensor(value))
                 ),
                 args=(mask,),
             )
@@ -160,9 +160,9 @@ def _finalize_variable_values(optimizer, var_list):
     """Masks the averages that are written at the end of training."""
     type(optimizer).finalize_variable_values(optimizer, var_list)
     for variable in var_list:
-        constraint = enforcement.constraint_of(variable)
+        constraint = constraint_lib.constraint_of(variable)
         if constraint is not None:
-            enforcement.zero(variable, constraint.mask)
+            constraint_lib.zero(variable, constraint.mask)
 
 
 def _methods(optimizer):
@@ -230,7 +230,7 @@ def _slots(optimizer, variables, wanted):
     indices = getattr(optimizer, "_index_dict", indices)
     found = []
     for variable in variables:
-        constraint = enforcement.constraint_of(variable)
+        constraint = constraint_lib.constraint_of(variable)
         index = indices and indices.get(optimizer._var_key(variable))
         if constraint is None or not isinstance(index, int):
             continue

@@ -6,11 +6,11 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from synflow_tf import enforcement
 from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
 from synflow_tf import scorers
-from synflow_tf import selection
+from synflow_tf.enforce import constraint as constraint_lib
+from synflow_tf.graph import selection
 from synflow_tf.graph import variables
 
 
@@ -88,7 +88,7 @@ class Problem:
     def alive(self):
         """Bool tensor of shape (n,): False where a mask is enforced."""
         return tf.concat(
-            [tf.reshape(enforcement.alive(w), [-1]) for w in self.weights],
+            [tf.reshape(constraint_lib.alive(w), [-1]) for w in self.weights],
             axis=0,
         )
 

@@ -4,9 +4,9 @@ import warnings
 
 import tensorflow as tf
 
-from synflow_tf import enforcement
 from synflow_tf import findings
 from synflow_tf import linearize
+from synflow_tf.enforce import constraint as constraint_lib
 from synflow_tf.graph import variables
 
 # More zero scores than this share in round 1 are worth a warning.
@@ -37,7 +37,7 @@ def settle(problem, on_unscored):
         for weight, score in zip(problem.weights, scores, strict=True)
     }
     # A kernel that is masked already may well be empty.
-    held = {w: enforcement.mask_of(w) is not None for w in zeros}
+    held = {w: constraint_lib.mask_of(w) is not None for w in zeros}
     unscored = [w for w, share in zeros.items() if share == 1 and not held[w]]
     empty = [w for w in unscored if _is_zero(w)]
     behind = _cut_off(problem, unscored, empty)

@@ -1,0 +1,1 @@
+"""Keeps removed weights at 0 while a model trains."""

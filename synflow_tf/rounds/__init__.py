@@ -1,0 +1,1 @@
+"""The pruning loop: score, rank, mask, round after round."""
