@@ -7,6 +7,7 @@ import tf_keras
 
 from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
+from synflow_tf.graph import kernels as kernels_lib
 from synflow_tf.graph import variables
 
 LINES = {"keras": keras, "tf_keras": tf_keras}
@@ -78,8 +79,8 @@ def positive(*shape, seed=1):
 
 def lowered(model, inputs=None):
     """The linear graph of a model, scored for its kernels."""
-    graph = graph_lib.read(model, linearize.is_leaf, inputs)
-    return linearize.lower(graph, linearize.contracted(graph))
+    graph = graph_lib.read(model, inputs)
+    return linearize.lower(graph, kernels_lib.contracted(graph))
 
 
 def run(model, *inputs, rescale=False):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from synflow_tf.graph import flatten as flatten
 from synflow_tf.graph import inputs as inputs_lib
+from synflow_tf.graph import leaves
 from synflow_tf.graph import lines
 from synflow_tf.graph import trace as trace_lib
 from synflow_tf.graph import values as values
@@ -31,7 +32,7 @@ class Graph:
         inputs: list of `Value`, flat.
         outputs: list of `Value`, flat, in the order of the model's outputs.
         cut: list of `Node` that are left out: they multiply flow by 0.
-        repeated: set of ids of variables, kernels that a loop applies.
+        repeated: `IdentitySet` of variables, kernels that a loop applies.
     """
 
     model: typing.Any
@@ -40,7 +41,7 @@ class Graph:
     inputs: list
     outputs: list
     cut: list
-    repeated: set
+    repeated: typing.Any
     _flatten: typing.Any
 
     @functools.cached_property
@@ -54,12 +55,13 @@ class Graph:
         return any(v is variable for node in needed for v in node.variables)
 
 
-def read(model, is_leaf=lambda layer: False, inputs=None):
+def read(model, inputs=None):
     """Reads a model as a graph, for one example.
+
+    Layers with a rule of their own stay one node; see `leaves`.
 
     Args:
         model: a built model of Keras 3 or tf_keras; it is left as it is.
-        is_leaf: function of a layer, whether it is to stay one node.
         inputs: None, or an example batch, or specs, in the structure that the
             model takes: arrays, tensors, `tf.TensorSpec`, `keras.KerasTensor`.
             Needed where the model does not know its inputs, or leaves a size
@@ -81,7 +83,7 @@ def read(model, is_leaf=lambda layer: False, inputs=None):
     errors = []
     for args, kwargs in inputs_lib.signatures(model, line, inputs):
         try:
-            return _read(model, line, is_leaf, args, kwargs)
+            return _read(model, line, args, kwargs)
         except (Unsupported, lines.NotBuilt):
             raise
         except Exception as error:
@@ -95,13 +97,12 @@ def read(model, is_leaf=lambda layer: False, inputs=None):
     ) from error
 
 
-def read_layer(layer, line, is_leaf, *tensors):
+def read_layer(layer, line, *tensors):
     """Reads one layer as a graph.
 
     Args:
         layer: a built layer.
         line: its Keras line.
-        is_leaf: see `read`.
         *tensors: tensors, or lists of tensors, of the shapes that it is called
             on.
 
@@ -112,7 +113,7 @@ def read_layer(layer, line, is_leaf, *tensors):
     args = tf.nest.map_structure(
         lambda x: inputs_lib.Input(tuple(x.shape), dtype), tensors
     )
-    return _read(layer, line, is_leaf, args, {})
+    return _read(layer, line, args, {})
 
 
 def _flat(args, kwargs):
@@ -120,7 +121,7 @@ def _flat(args, kwargs):
     return [x for x in flat if isinstance(x, inputs_lib.Input)]
 
 
-def _read(layer, line, is_leaf, args, kwargs):
+def _read(layer, line, args, kwargs):
     specs = tf.nest.map_structure(
         lambda x: x.spec if isinstance(x, inputs_lib.Input) else x,
         (args, kwargs),
@@ -149,7 +150,7 @@ def _read(layer, line, is_leaf, args, kwargs):
             flattened,
         )
 
-    return flattened(is_leaf)
+    return flattened(leaves.is_leaf)
 
 
 def _value(x):

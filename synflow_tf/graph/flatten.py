@@ -5,11 +5,13 @@ has a rule of its own. Nothing of the model is executed: no assignment, no draw,
 no print.
 """
 
+import itertools
 import math
 import re
 
 import tensorflow as tf
 
+from synflow_tf.graph import identity
 from synflow_tf.graph import keras_private
 from synflow_tf.graph import raw
 from synflow_tf.graph import tensor_lists
@@ -83,11 +85,12 @@ class Flattener:
         nodes: list of `values.Node`, in an order in which they can run.
         cut: list of `values.Node` that are left out: they multiply flow by
             constants that are 0.
-        repeated: set of ids of variables, kernels that a loop applies.
+        repeated: `IdentitySet` of variables, kernels that a loop applies.
     """
 
     def __init__(self, variables, calls, is_leaf):
-        self.nodes, self.cut, self.repeated = [], [], set()
+        self.nodes, self.cut = [], []
+        self.repeated = identity.IdentitySet()
         self._variables = {
             id(handle): v for v in variables for handle in _handles(v)
         }
@@ -378,7 +381,7 @@ class Flattener:
         for node in nodes:
             if _CONTRACTIONS.fullmatch(node.type):
                 found = map(values_lib.variables_of, node.inputs)
-                self.repeated.update(id(v) for many in found for v in many)
+                self.repeated |= itertools.chain(*found)
 
     def _branch(self, operation, inputs):
         """The branch that is taken; all of them where the data decides."""

@@ -1,7 +1,7 @@
 """Which weights pruning is about: the kernels that the graph shows."""
 
 from synflow_tf import graph as graph_lib
-from synflow_tf import linearize
+from synflow_tf.graph import kernels as kernels_lib
 from synflow_tf.graph import variables
 
 
@@ -23,6 +23,6 @@ def select(model, prunable=None, inputs=None, graph=None):
         ValueError: likewise; and if the model cannot be read.
     """
     if graph is None:
-        graph = graph_lib.read(model, linearize.is_leaf, inputs)
-    kernels = linearize.contracted(graph)
+        graph = graph_lib.read(model, inputs)
+    kernels = kernels_lib.contracted(graph)
     return variables.prunable_weights(model, prunable, kernels)

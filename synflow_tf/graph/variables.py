@@ -10,6 +10,7 @@ import typing
 import numpy as np
 import tensorflow as tf
 
+from synflow_tf.graph import identity
 from synflow_tf.graph import keras_private
 from synflow_tf.graph import lines
 from synflow_tf.graph import wrappers
@@ -63,12 +64,12 @@ class Weight:
         return int(np.prod(self.shape))
 
 
-def weights(model, kernels=frozenset()):
+def weights(model, kernels=()):
     """Lists the weights of a model, without those of pruning wrappers.
 
     Args:
         model: a built Keras model of either line.
-        kernels: set of ids of variables that are kernels whatever their name.
+        kernels: `IdentitySet` of variables, kernels whatever their name.
 
     Returns:
         list of `Weight`, in the order of `model.weights`; a shared one once.
@@ -79,12 +80,12 @@ def weights(model, kernels=frozenset()):
     """
     lines.line_of(model)
     lines.check_built(model)
-    found = {}
-    _walk(model, "", found, kernels)
+    found = identity.IdentityDict()
+    _walk(model, "", found, identity.IdentitySet(kernels))
     around = wrappers.within(model)
     masks = wrappers.masks(around)
-    own = {id(variable) for variable in wrappers.own_variables(around)}
-    order = {id(variable): None for variable in model.weights}
+    own = identity.IdentitySet(wrappers.own_variables(around))
+    order = identity.IdentitySet(model.weights)
     return _unique(
         [
             dataclasses.replace(found[key], wrapper_mask=masks.get(key))
@@ -100,14 +101,14 @@ def _walk(layer, prefix, found, kernels, chosen=None):
     Args:
         layer: the layer.
         prefix: str, what their paths begin with.
-        found: dict of id of variable to `Weight`, added to.
+        found: `IdentityDict` of variable to `Weight`, added to.
         kernels: see `weights`.
-        chosen: None, or the ids of the variables that a layer around it has
-            named as prunable.
+        chosen: None, or the `IdentitySet` of the variables that a layer around
+            it has named as prunable.
     """
     # Of the class: tfmot's registry sets it on layers of Keras.
     if chosen is None and hasattr(type(layer), "get_prunable_weights"):
-        chosen = {id(v) for v in layer.get_prunable_weights()}
+        chosen = identity.IdentitySet(layer.get_prunable_weights())
     for name, sub in _sublayers(layer):
         _walk(sub, f"{prefix}{name}/", found, kernels, chosen)
     for variable in layer.weights:
@@ -117,10 +118,10 @@ def _walk(layer, prefix, found, kernels, chosen=None):
         if not isinstance(variable, tf.distribute.DistributedValues):
             name = getattr(variable, "path", None) or name
         name = name.partition(":")[0].rpartition("/")[2]
-        kernel = name in _KERNELS or id(variable) in kernels
-        kernel = kernel if chosen is None else id(variable) in chosen
+        kernel = name in _KERNELS or variable in kernels
+        kernel = kernel if chosen is None else variable in chosen
         weight = Weight(prefix + name, layer, variable, kernel)
-        found.setdefault(id(variable), weight)
+        found.setdefault(variable, weight)
 
 
 def _sublayers(layer):
@@ -135,13 +136,13 @@ def _sublayers(layer):
         subs = map(wrappers.inside, layer.layers)
         return [(sub.name, sub) for sub in subs]
     subs = layer._flatten_layers(include_self=False, recursive=False)
-    subs = {id(sub): wrappers.inside(sub) for sub in subs}
-    held = {}
+    subs = identity.IdentityDict((sub, wrappers.inside(sub)) for sub in subs)
+    held = identity.IdentityDict()
     for attribute, value in vars(layer).items():
         if not _KERAS_LISTS.fullmatch(attribute):
             for path, sub in _held(attribute.lstrip("_"), value):
-                if id(sub) in subs:
-                    held.setdefault(id(sub), path)
+                if sub in subs:
+                    held.setdefault(sub, path)
     return [(held.get(key, sub.name), sub) for key, sub in subs.items()]
 
 
@@ -169,7 +170,7 @@ def _unique(found):
     return result
 
 
-def prunable_weights(model, prunable=None, kernels=frozenset()):
+def prunable_weights(model, prunable=None, kernels=()):
     """Selects the weights that pruning is about.
 
     Args:

@@ -8,6 +8,8 @@ weight. tfmot is not imported: without it there is no wrapper.
 
 import sys
 
+from synflow_tf.graph import identity
+
 _CORE = "tensorflow_model_optimization.python.core"
 _MODULE = f"{_CORE}.sparsity.keras.pruning_wrapper"
 
@@ -34,12 +36,12 @@ def own_variables(wrappers):
 
 
 def masks(wrappers):
-    """The masks of wrappers, as a dict of id of the weight to variable."""
-    return {
-        id(weight): mask
+    """The masks of wrappers, an `IdentityDict` of weight to variable."""
+    return identity.IdentityDict(
+        (weight, mask)
         for wrapper in wrappers
         for weight, mask, _ in wrapper.pruning_vars
-    }
+    )
 
 
 def name_apart(wrappers):

@@ -18,10 +18,8 @@ from synflow_tf.linearize.checks import check as check
 from synflow_tf.linearize.executor import flow_of as flow_of
 from synflow_tf.linearize.executor import ones as ones
 from synflow_tf.linearize.executor import run as run
-from synflow_tf.linearize.kernels import contracted as contracted
 from synflow_tf.linearize.lower import lower as lower
 from synflow_tf.linearize.lower import plain as plain
 from synflow_tf.linearize.paths import beside as beside
-from synflow_tf.linearize.registry import is_leaf as is_leaf
 from synflow_tf.linearize.registry import register_rule as register_rule
 from synflow_tf.linearize.weights import LinearWeights as LinearWeights

@@ -45,7 +45,7 @@ def check(graph, make_weights, scored, inputs):
     run.check_flow()
     run.check_gradients()
     run.check_degree(make_weights)
-    return run.gradients_of_scored, list(run.weights.zero_scales.values())
+    return run.gradients_of_scored, list(run.weights.zero_scales)
 
 
 class _Run:

@@ -9,8 +9,8 @@ same power of two, exactly, and no ranking changes.
 
 import tensorflow as tf
 
+from synflow_tf.graph import families
 from synflow_tf.graph import values
-from synflow_tf.linearize import families
 from synflow_tf.linearize import plain
 from synflow_tf.linearize import registry
 

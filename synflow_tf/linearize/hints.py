@@ -1,6 +1,6 @@
 """Which of two flows that are multiplied is the gate, as far as can be told."""
 
-from synflow_tf.linearize import families
+from synflow_tf.graph import families
 
 
 def bound(value, producers):

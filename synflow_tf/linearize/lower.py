@@ -39,12 +39,12 @@ class LinearGraph:
     ignored: list
 
 
-def lower(graph, scored=frozenset()):
+def lower(graph, scored=()):
     """The linear graph of a model.
 
     Args:
         graph: `graph.Graph`.
-        scored: set of ids of variables, those that scores are wanted for.
+        scored: `IdentitySet` of variables that scores are wanted for.
 
     Returns:
         `LinearGraph`.

@@ -7,8 +7,8 @@ all of it is that tensor.
 
 import dataclasses
 
-from synflow_tf.linearize import families
-from synflow_tf.linearize import registry
+from synflow_tf.graph import families
+from synflow_tf.graph import leaves
 
 
 def merge(nodes):
@@ -38,7 +38,7 @@ def merge(nodes):
 def _root(node, producers):
     """The tensor that a node is an activation of, or None."""
     kind = node.type
-    if kind not in families.POINTWISE or registry.is_users(kind):
+    if kind not in families.POINTWISE or kind in leaves.OPERATIONS:
         return None
     flows = [node.inputs[i] for i in families.data_of(node)]
     rest = [value for value in flows if not value.is_flow]
@@ -86,7 +86,7 @@ def _line(value, producers):
         if node is None or len(node.flows) != 1 or len(node.outputs) != 1:
             return
         [before] = node.flows
-        if before.shape != value.shape or registry.is_users(node.type):
+        if before.shape != value.shape or node.type in leaves.OPERATIONS:
             return
         rest = [x for x in node.inputs if x is not before]
         if node.type == "_Same":

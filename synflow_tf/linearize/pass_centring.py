@@ -6,9 +6,9 @@ normalization of any library come out as x |gamma|.
 
 import dataclasses
 
-from synflow_tf.linearize import families
+from synflow_tf.graph import families
+from synflow_tf.graph import leaves
 from synflow_tf.linearize import hints
-from synflow_tf.linearize import registry
 
 # What a mean over the highest entries is made with, as in a sparsemax.
 _IN_ORDER = families.SELECTIONS | {"Cumsum", "TopK", "TopKV2", "_Same"}
@@ -39,7 +39,7 @@ def center(nodes):
 
 def _centred(node, producers):
     """What a node takes a mean of, and away from, or None."""
-    if node.type not in _KINDS or registry.is_users(node.type):
+    if node.type not in _KINDS or node.type in leaves.OPERATIONS:
         return None
     if len(node.inputs) != 2 or len(node.flows) != 2:
         return None
@@ -68,7 +68,7 @@ def _way(value, producers):
     while True:
         yield value, sign, reduced
         node = producers.get(value)
-        if node is None or registry.is_users(node.type):
+        if node is None or node.type in leaves.OPERATIONS:
             return
         flows = node.flows
         if len(flows) == 2 and node.type in families.PRODUCTS:

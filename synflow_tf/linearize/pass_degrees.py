@@ -10,8 +10,8 @@ more than 1, the product that caused it becomes a gate.
 import collections
 import dataclasses
 
+from synflow_tf.graph import families
 from synflow_tf.graph import values
-from synflow_tf.linearize import families
 from synflow_tf.linearize import pass_gates
 
 

@@ -10,10 +10,10 @@ if all ways lead through a gate, 2 if through two; it enters where that rises.
 
 import dataclasses
 
+from synflow_tf.graph import families
+from synflow_tf.graph import leaves
 from synflow_tf.graph import values
-from synflow_tf.linearize import families
 from synflow_tf.linearize import hints
-from synflow_tf.linearize import registry
 
 
 def mark(nodes):
@@ -32,7 +32,7 @@ def mark(nodes):
     producers, result, weighted = {}, [], set()
     for node in nodes:
         producers.update((value, node) for value in node.outputs)
-        if len(node.flows) == 2 and not registry.is_users(node.type):
+        if len(node.flows) == 2 and node.type not in leaves.OPERATIONS:
             node = _marked(node, producers, weighted)
         if has_kernel(node) or not weighted.isdisjoint(node.inputs):
             weighted.update(node.outputs)

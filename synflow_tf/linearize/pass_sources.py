@@ -7,8 +7,8 @@ concatenated with flow: all of them are ones.
 import dataclasses
 
 from synflow_tf import graph as graph_lib
+from synflow_tf.graph import families
 from synflow_tf.graph import flatten
-from synflow_tf.linearize import families
 
 
 def start(nodes, depending):

@@ -9,8 +9,8 @@ is computed.
 
 import dataclasses
 
+from synflow_tf.graph import families
 from synflow_tf.graph import values
-from synflow_tf.linearize import families
 
 _LINEAR = (
     families.CONCATENATIONS
@@ -39,14 +39,14 @@ def depending(nodes, scored):
 
     Args:
         nodes: list of `graph.Node`.
-        scored: set of ids of variables.
+        scored: `IdentitySet` of variables.
 
     Returns:
         set of `graph.Value`.
     """
     found = set()
     for node in nodes:
-        reads = node.type == values.READ and id(node.variable) in scored
+        reads = node.type == values.READ and node.variable in scored
         if reads or not found.isdisjoint(node.inputs):
             found.update(v for v in node.outputs if v.is_weight)
     return found

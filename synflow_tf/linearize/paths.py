@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from synflow_tf.graph import identity
 from synflow_tf.linearize import executor
 
 
@@ -30,11 +31,11 @@ def beside(graph, weights, inputs, variables):
         )
 
     executor.run(graph, weights, inputs, record=record)
-    readers = {}
+    readers = identity.IdentityDict()
     for node in graph.nodes:
         for variable in node.variables:
-            readers.setdefault(id(variable), set()).add(node)
-    return [_meeting(graph, alive, readers[id(v)]) for v in variables]
+            readers.setdefault(variable, set()).add(node)
+    return [_meeting(graph, alive, readers[v]) for v in variables]
 
 
 def _meeting(graph, alive, readers):

@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
+from synflow_tf.graph import families
 from synflow_tf.graph import raw
 from synflow_tf.linearize import channels
-from synflow_tf.linearize import families
 from synflow_tf.linearize import registry
 from synflow_tf.linearize import rules_contractions
 

@@ -3,12 +3,11 @@
 import inspect
 
 from synflow_tf.graph import keras_private
+from synflow_tf.graph import leaves
 from synflow_tf.graph import lines
 
 _LAYERS = {}
 _OPERATIONS = {}
-# Types of operations whose rule is a user's: no pass looks into them.
-_USERS = set()
 
 
 def register_rule(target):
@@ -70,9 +69,9 @@ def register_rule(target):
     def decorate(rule):
         if isinstance(target, str):
             _OPERATIONS[target] = rule
-            _USERS.add(target)
+            leaves.OPERATIONS.add(target)
         else:
-            _LAYERS[target] = rule
+            _add_layer(target, rule)
         return rule
 
     return decorate
@@ -111,30 +110,20 @@ def layer(*names):
             for name in names:
                 cls = getattr(line.layers, name, None)
                 if cls is not None:
-                    _LAYERS[cls] = rule
+                    _add_layer(cls, rule)
         return rule
 
     return decorate
 
 
-def is_users(kind):
-    """Whether a user has registered a rule for a type of operations."""
-    return kind in _USERS
+def _add_layer(cls, rule):
+    _LAYERS[cls] = rule
+    leaves.add(cls)
 
 
 def rule_of_layer(layer):
     """The rule for a layer, or None."""
-    cls = type(layer)
-    for base in cls.__mro__:
-        same = getattr(cls, "call", None) is getattr(base, "call", None)
-        if same and base in _LAYERS:
-            return _LAYERS[base]
-    return None
-
-
-def is_leaf(layer):
-    """Whether a layer stays one node: it has a rule of its own."""
-    return rule_of_layer(layer) is not None
+    return _LAYERS.get(leaves.class_of(layer))
 
 
 def rule_of_operation(kind):

@@ -4,9 +4,9 @@ import dataclasses
 
 import tensorflow as tf
 
+from synflow_tf.graph import families
 from synflow_tf.graph import raw
 from synflow_tf.linearize import channels
-from synflow_tf.linearize import families
 from synflow_tf.linearize import magnitudes
 from synflow_tf.linearize import registry
 

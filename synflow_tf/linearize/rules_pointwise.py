@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from synflow_tf.linearize import families
+from synflow_tf.graph import families
 from synflow_tf.linearize import magnitudes
 from synflow_tf.linearize import registry
 

@@ -70,13 +70,13 @@ def _note_uses(cell, weights):
                 if isinstance(units, int):
                     gates, rest = divmod(variable.shape[-1], units)
                 repeated = 1 if rest else max(gates, 1)
-                weights.repeated[id(variable)] = repeated
+                weights.repeated[variable] = repeated
 
 
 def _linear(cell, scored, *args):
     """The linear graph of a cell, called on tensors of these shapes."""
     line = next(x for x in lines.LINES if isinstance(cell, x.layers.Layer))
-    graph = graph_lib.read_layer(cell, line, registry.is_leaf, *args)
+    graph = graph_lib.read_layer(cell, line, *args)
     return lower.lower(graph, scored)
 
 

@@ -7,10 +7,11 @@ taken.
 
 import tensorflow as tf
 
+from synflow_tf.graph import families
 from synflow_tf.graph import flatten
+from synflow_tf.graph import identity
 from synflow_tf.graph import raw
 from synflow_tf.graph import values
-from synflow_tf.linearize import families
 from synflow_tf.linearize import registry
 
 # Tensors up to this many entries are constants of what is traced, so that what
@@ -30,7 +31,7 @@ class LinearWeights:
     """The tensors that rules compute with, in the place of the variables.
 
     Args:
-        tensors: dict id(variable) -> float tensor >= 0, those that scores are
+        tensors: pairs of variable and float tensor >= 0, those that scores are
             wanted for. All other variables are read from the model.
         dtype: `tf.DType` to compute in.
         affine: bool, whether biases, moving means and activations count too
@@ -38,22 +39,23 @@ class LinearWeights:
         rescale: bool, whether to keep the live values in range.
 
     Attributes:
-        scored: set of ids of variables.
+        scored: `IdentitySet` of variables.
         unit: tensor of shape (), what flow starts as in the rules of layers.
         exponent: float64 tensor of shape (): the values are 2 to the power of
             minus this times what they are.
         reads: int, how many kernels were read since the values were rescaled.
         shift: None, or an int tensor: what a rule has just returned is 2 to
             the power of minus this times what it is.
-        repeated: dict id(variable) -> int, the kernels that one path passes
-            several times (recurrent layers), and how many gates they are of.
-        zero_scales: dict id(variable) -> variable, scales that are 0 and count
-            as ones.
+        repeated: `IdentityDict` of variable to int: the kernels that one path
+            passes several times (recurrent layers), and how many gates they
+            are of.
+        zero_scales: `IdentitySet` of variables, scales that are 0 and count as
+            ones.
     """
 
     def __init__(self, tensors, dtype, affine=False, rescale=True):
-        self._tensors = dict(tensors)
-        self.scored = frozenset(self._tensors)
+        self._tensors = identity.IdentityDict(tensors)
+        self.scored = identity.IdentitySet(self._tensors)
         self.dtype = dtype
         self.affine = affine
         self.rescale = rescale and not affine
@@ -61,20 +63,19 @@ class LinearWeights:
         self.exponent = tf.zeros((), tf.float64)
         self.reads = 0
         self.shift = None
-        self.repeated = {}
-        self.zero_scales = {}
+        self.repeated = identity.IdentityDict()
+        self.zero_scales = identity.IdentitySet()
         self._known = {}
 
     def __getitem__(self, variable):
         """The absolute value of a variable, of the dtype to compute in."""
-        key = id(variable)
-        if key not in self._tensors:
+        if variable not in self._tensors:
             with tf.init_scope():
                 value = tf.cast(flatten.value_of(variable), self.dtype)
-                self._tensors[key] = tf.abs(value)
-        x = self._tensors[key]
+                self._tensors[variable] = tf.abs(value)
+        x = self._tensors[variable]
         # As a constant, what is scored would have no gradient.
-        return x if key in self.scored else _inlined(x)
+        return x if variable in self.scored else _inlined(x)
 
     def plain(self, value):
         """The magnitude of what is made of weights that are not scored.
@@ -102,7 +103,7 @@ class LinearWeights:
                     x = tf.ones(x.shape, self.dtype)
                 for variable in values.variables_of(value):
                     if not tf.reduce_any(flatten.value_of(variable) != 0):
-                        self.zero_scales[id(variable)] = variable
+                        self.zero_scales.add(variable)
             x = tf.cast(tf.abs(x), self.dtype)
         return _inlined(x)
 
@@ -132,8 +133,8 @@ class LinearWeights:
     def _signed(self, variable):
         with tf.init_scope():
             x = self._as_it_is(variable)
-        if id(variable) in self.scored:
-            x = tf.sign(x) * self._tensors[id(variable)]
+        if variable in self.scored:
+            x = tf.sign(x) * self._tensors[variable]
         return x
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 from synflow_tf import findings
 from synflow_tf import linearize
 from synflow_tf.enforce import constraint as constraint_lib
+from synflow_tf.graph import identity
 from synflow_tf.graph import variables
 
 # More zero scores than this share in round 1 are worth a warning.
@@ -66,8 +67,9 @@ def _of_scales(model, zero_scales):
     """A finding for each scale that counts as ones."""
     if not zero_scales:
         return []
-    paths = {id(w.variable): w.path for w in variables.weights(model)}
-    named = [paths.get(id(v), v.name) for v in zero_scales]
+    weights = variables.weights(model)
+    paths = identity.IdentityDict((w.variable, w.path) for w in weights)
+    named = [paths.get(v, v.name) for v in zero_scales]
     return [findings.Finding("scale", name, _SCALE) for name in named]
 
 
@@ -129,13 +131,14 @@ def empty_kernels(problem, masks):
     if not empty:
         return []
     weights = linearize.LinearWeights(
-        {
-            id(w.variable): tf.abs(
-                tf.cast(variables.value(w.variable), problem.dtype)
+        [
+            (
+                w.variable,
+                tf.abs(tf.cast(variables.value(w.variable), problem.dtype))
+                * tf.cast(masks[w.path], problem.dtype),
             )
-            * tf.cast(masks[w.path], problem.dtype)
             for w in problem.weights
-        },
+        ],
         problem.dtype,
     )
     graph = linearize.lower(problem.graph, weights.scored)

@@ -24,7 +24,7 @@ class Problem:
                 "Argument `scorer` must be a `synflow_tf.scorers.Scorer`, such "
                 f"as `scorers.SynFlow()`. Received: scorer={scorer!r}"
             )
-        self.graph = graph_lib.read(model, linearize.is_leaf, inputs)
+        self.graph = graph_lib.read(model, inputs)
         self.weights = selection.select(model, prunable, graph=self.graph)
         self.dtype = tf.as_dtype(self.scorer.dtype)
         self.inputs = linearize.ones(self.graph, self.dtype)

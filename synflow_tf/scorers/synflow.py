@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from synflow_tf import _validation
 from synflow_tf import linearize
+from synflow_tf.graph import identity
 from synflow_tf.scorers import base
 
 _VARIANTS = ("homogeneous", "authors")
@@ -63,11 +64,12 @@ class SynFlow(base.Scorer):
         gradients = tape.gradient(
             flow, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        repeated = {}
+        repeated = identity.IdentityDict()
         if self.variant == "homogeneous":
-            repeated = {**dict.fromkeys(graph.repeated, 1), **linear.repeated}
+            repeated.update((variable, 1) for variable in graph.repeated)
+            repeated.update(linear.repeated)
         scores = [
-            _once(tf.abs(w * g), flow, repeated.get(id(variable)))
+            _once(tf.abs(w * g), flow, repeated.get(variable))
             for w, g, variable in zip(
                 weights, gradients, variables, strict=True
             )
@@ -93,12 +95,12 @@ class SynFlow(base.Scorer):
         """The nodes to run."""
         if self.variant == "authors":
             return linearize.plain(graph)
-        return linearize.lower(graph, set(map(id, variables)))
+        return linearize.lower(graph, identity.IdentitySet(variables))
 
     def _linear(self, variables, weights):
         """The weights to run them with."""
         return linearize.LinearWeights(
-            zip(map(id, variables), weights, strict=True),
+            zip(variables, weights, strict=True),
             weights[0].dtype,
             affine=self.variant == "authors",
             rescale=self.rescale,

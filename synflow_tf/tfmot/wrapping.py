@@ -11,6 +11,7 @@ from tensorflow_model_optimization.python.core.sparsity.keras import (
 )
 
 from synflow_tf.enforce import constraint as constraint_lib
+from synflow_tf.graph import identity
 from synflow_tf.graph import variables
 from synflow_tf.graph import wrappers
 
@@ -57,16 +58,16 @@ def wrap_model(model, masks):
     """
     pruned = _ids(model, masks)
     schedule = _never(masks)
-    made = {}
+    made = identity.IdentityDict()
 
     def wrapped(layer):
-        if id(layer) not in made:
-            made[id(layer)] = (
+        if layer not in made:
+            made[layer] = (
                 tf_keras.models.clone_model(layer, clone_function=wrapped)
                 if is_graph(layer)
                 else _wrap(layer, pruned, schedule)
             )
-        return made[id(layer)]
+        return made[layer]
 
     if any(_can_hold(layer, pruned) for layer in leaves(model)):
         model = wrapped(model)
@@ -96,7 +97,7 @@ def wrap_layers(layers, model, masks):
     masks.enforce(model)
     held = wrappers.masks(around)
     for weight in variables.weights(model):
-        mask_variable = held.get(id(weight.variable))
+        mask_variable = held.get(weight.variable)
         if mask_variable is not None and weight.path in masks:
             weight = dataclasses.replace(weight, wrapper_mask=mask_variable)
             constraint_lib.enforce(weight, masks[weight.path])
@@ -105,12 +106,12 @@ def wrap_layers(layers, model, masks):
 
 
 def _ids(model, masks):
-    """The ids of the variables that masks are of, a dict to their paths."""
-    return {
-        id(w.variable): w.path
+    """The variables that masks are of, an `IdentityDict` to their paths."""
+    return identity.IdentityDict(
+        (w.variable, w.path)
         for w in variables.weights(model)
         if w.path in masks
-    }
+    )
 
 
 def _never(masks):
@@ -133,18 +134,18 @@ def _can_hold(layer, pruned):
 
     Args:
         layer: a layer.
-        pruned: ids of variables.
+        pruned: `IdentityDict` with the pruned variables as keys.
     """
     # Files with wrapped attention cannot be loaded by tfmot 0.8.1.
     attention = isinstance(layer, tf_keras.layers.MultiHeadAttention)
     if attention or wrappers.is_wrapper(layer):
         return False
     if hasattr(type(layer), "get_prunable_weights"):
-        return any(id(v) in pruned for v in layer.get_prunable_weights())
+        return any(v in pruned for v in layer.get_prunable_weights())
     if not prune_registry.PruneRegistry.supports(layer):
         return False
     prunable = prune_registry.PruneRegistry.make_prunable(layer)
-    return any(id(v) in pruned for v in prunable.get_prunable_weights())
+    return any(v in pruned for v in prunable.get_prunable_weights())
 
 
 def _build(layer):

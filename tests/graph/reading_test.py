@@ -334,6 +334,7 @@ def test_a_loop_that_the_data_ends_is_an_error_that_names_the_layer(line):
 @BOTH
 @pytest.mark.parametrize("way", ["layer", "operation"])
 def test_an_operation_without_a_rule_has_two_ways_out(line, way):
+    from synflow_tf.graph import leaves
     from synflow_tf.linearize import registry
 
     layer = linear.custom(line, lambda me, x: tf.math.igamma(x, x), name="odd")
@@ -342,7 +343,7 @@ def test_an_operation_without_a_rule_has_two_ways_out(line, way):
     with pytest.raises(ValueError, match=message):
         synflow_tf.prune(model, 0.5)
     before = dict(registry._OPERATIONS), dict(registry._LAYERS)
-    users = set(registry._USERS)
+    users = set(leaves.OPERATIONS)
     try:
         if way == "layer":
             synflow_tf.register_rule(type(layer))(lambda layer, weights, x: x)
@@ -355,8 +356,8 @@ def test_an_operation_without_a_rule_has_two_ways_out(line, way):
         ):
             table.clear()
             table.update(held)
-        registry._USERS.clear()
-        registry._USERS.update(users)
+        leaves.OPERATIONS.clear()
+        leaves.OPERATIONS.update(users)
 
 
 # Scales of 0, with which training starts.

@@ -124,7 +124,7 @@ class _Watching(synflow_tf.scorers.SynFlow):
         self.seen = []
 
     def inspect(self, graph, variables, weights, inputs):
-        tensors = zip(map(id, variables), weights, strict=True)
+        tensors = zip(variables, weights, strict=True)
         linear = linearize.LinearWeights(tensors, weights[0].dtype)
         linear.unit *= 2  # the input of constants and embeddings
         doubled = [2 * x for x in inputs]

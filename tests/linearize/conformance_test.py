@@ -17,6 +17,7 @@ from sklearn import datasets
 import synflow_tf
 from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
+from synflow_tf.graph import kernels as kernels_lib
 from synflow_tf.graph import variables
 from synflow_tf.linearize import executor
 
@@ -183,10 +184,10 @@ def _check_homogeneous(model, inputs):
 
     What flow starts as at a table or a constant is part of the input.
     """
-    graph = graph_lib.read(model, linearize.is_leaf)
+    graph = graph_lib.read(model)
     floats = [value.is_flow for value in graph.inputs]
     inputs = [x for x, is_float in zip(inputs, floats, strict=True) if is_float]
-    graph = linearize.lower(graph, linearize.contracted(graph))
+    graph = linearize.lower(graph, kernels_lib.contracted(graph))
 
     def flow(weights, inputs):
         outputs = linearize.run(graph, weights, inputs)

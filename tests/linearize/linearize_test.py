@@ -9,6 +9,7 @@ import tf_keras
 import synflow_tf
 from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
+from synflow_tf.graph import kernels as kernels_lib
 from synflow_tf.graph import variables
 
 LINES = {"keras": keras, "tf_keras": tf_keras}
@@ -187,8 +188,8 @@ def _positive(model, seed=0):
 
 
 def _run(model, inputs, affine):
-    graph = graph_lib.read(model, linearize.is_leaf)
-    kernels = linearize.contracted(graph)
+    graph = graph_lib.read(model)
+    kernels = kernels_lib.contracted(graph)
     graph = (
         linearize.plain(graph) if affine else linearize.lower(graph, kernels)
     )
@@ -198,8 +199,8 @@ def _run(model, inputs, affine):
 
 def _check_conservation(model, inputs):
     """R(2x) = 2 R(x), sum(x dR/dx) = R, and dR/dx >= 0."""
-    graph = graph_lib.read(model, linearize.is_leaf)
-    graph = linearize.lower(graph, linearize.contracted(graph))
+    graph = graph_lib.read(model)
+    graph = linearize.lower(graph, kernels_lib.contracted(graph))
     weights = linearize.LinearWeights({}, tf.float64, rescale=False)
     inputs = [tf.constant(x) for x in inputs]
 

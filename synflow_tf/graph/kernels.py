@@ -5,10 +5,11 @@ not the tables that tokens are read from, nor what a low-rank product is made of
 beside the kernel that it is added to.
 """
 
+from synflow_tf.graph import families
 from synflow_tf.graph import flatten
+from synflow_tf.graph import identity
+from synflow_tf.graph import leaves
 from synflow_tf.graph import values
-from synflow_tf.linearize import families
-from synflow_tf.linearize import registry
 
 _NO_KERNELS = ("bias", "embeddings")
 
@@ -20,12 +21,13 @@ def contracted(graph):
         graph: `graph.Graph`.
 
     Returns:
-        set of ids of variables, of float and rank 2 or more.
+        `IdentitySet` of variables of rank 2 or more.
     """
-    found, tables, chosen = {}, set(), {}
+    found, tables = identity.IdentitySet(), identity.IdentitySet()
+    chosen = {}
     for node in graph.nodes:
         if node.type == values.LEAF:
-            found.update(_of_layer(node.call.layer))
+            found |= _of_layer(node.call.layer)
         elif node.type in flatten.GATHERS:
             if node.outputs[0].is_flow:
                 table = values.variables_of(node.inputs[0])
@@ -34,49 +36,43 @@ def contracted(graph):
                 if matrices and node.inputs[1].constant is None:
                     chosen[node.outputs[0]] = table
                 else:
-                    tables.update(map(id, table))
+                    tables |= table
         elif node.type in families.RESHAPES and node.inputs[0] in chosen:
             chosen[node.outputs[0]] = chosen[node.inputs[0]]
         elif node.outputs and node.outputs[0].is_flow:
-            if node.type in families.CONTRACTIONS or registry.is_users(
-                node.type
-            ):
+            if node.type in families.CONTRACTIONS | leaves.OPERATIONS:
                 for value in node.inputs:
-                    found.update(_of_weight(value))
-                    of_experts = chosen.get(value, ())
-                    found.update((id(v), v) for v in of_experts)
-    return {key for key, v in found.items() if _is_matrix(v)} - tables
+                    found |= _of_weight(value)
+                    found |= chosen.get(value, ())
+    return identity.IdentitySet(filter(_is_matrix, found)) - tables
 
 
 def _of_layer(layer):
     """The kernels of a layer that has a rule of its own."""
-    return {
-        id(v): v
+    return [
+        v
         for v in layer.weights
         if not any(part in v.name for part in _NO_KERNELS)
-    }
+    ]
 
 
 def _of_weight(value):
-    """The variables that a weight is a kernel by, a dict by id."""
+    """The variables that a weight is a kernel by, a list."""
     if not value.is_weight or value.node is None:
-        return {}
+        return []
     node = value.node
     if node.type == values.READ:
-        return {id(node.variable): node.variable}
+        return [node.variable]
     inputs = [v for v in node.inputs if v.is_weight]
     if node.type in flatten.GATHERS:
-        return {}
+        return []
     if node.type in families.PRODUCTS | families.QUOTIENTS:
         inputs = [v for v in inputs if v.size == value.size]
     if node.type in families.SUMS:  # A bias is broadcast, and is no kernel.
         inputs = [v for v in inputs if v.shape == value.shape]
         single = [v for v in inputs if not _has_product(v)]
         inputs = single or inputs
-    found = {}
-    for v in inputs:
-        found.update(_of_weight(v))
-    return found
+    return [variable for v in inputs for variable in _of_weight(v)]
 
 
 def _has_product(value):
