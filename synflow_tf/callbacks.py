@@ -1,18 +1,16 @@
 """Pruning as a callback of `model.fit`, in both Keras lines."""
 
-import warnings
-
 import numpy as np
 
-from synflow_tf import _validation
+from synflow_tf import findings
 from synflow_tf import masks as masks_lib
+from synflow_tf import options as options_lib
 from synflow_tf import pruning
 from synflow_tf import schedules
-from synflow_tf.enforce import constraint as constraint_lib
-from synflow_tf.graph import selection
 from synflow_tf.graph import variables
 from synflow_tf.rounds import constraints
-from synflow_tf.rounds import ranking
+from synflow_tf.rounds import loop
+from synflow_tf.rounds import task as task_lib
 
 
 class _Callback:
@@ -32,15 +30,15 @@ class _Callback:
     params = None
 
     def set_model(self, model):
-        """Called by `fit` with the model."""
+        """Takes the model, from `fit`."""
         self.model = model
 
     def set_params(self, params):
-        """Called by `fit` with its parameters."""
+        """Takes the parameters of `fit`."""
         self.params = params
 
     def _nothing(self, *args, **kwargs):
-        """Called by Keras; does nothing."""
+        """Does nothing, when Keras calls."""
 
     on_train_begin = on_train_end = _nothing
     on_test_begin = on_test_end = _nothing
@@ -70,43 +68,35 @@ class SynFlowPruning(_Callback):
     on, or a second `fit` with the same callback, does not prune again. A less
     sparse one is pruned further, from the masks that it is held to.
 
-    With a `schedule` it is pruned bit by bit instead, while it trains: before
-    each training step at which the schedule asks for it, the weights of that
-    moment are scored, and the lowest are removed as well. Steps are counted by
-    `model.optimizer.iterations`, from 0, so that a restored run goes on where
-    it was; within a call of several steps (`steps_per_execution`) the model is
-    pruned before the call. List the callback after those that write old
-    weights back when training ends (`EarlyStopping`).
+    With a `pruning_schedule` it is pruned bit by bit instead, while it trains:
+    before each training step at which the schedule asks for it, the weights of
+    that moment are scored, and the lowest are removed as well. Steps are
+    counted by `model.optimizer.iterations`, from 0, so that a restored run goes
+    on where it was; within a call of several steps (`steps_per_execution`) the
+    model is pruned before the call. List the callback after those that write
+    old weights back when training ends (`EarlyStopping`).
 
     Args:
         sparsity: number in [0, 1), the fraction of the prunable weights to
-            remove. Exactly one of this, `compression`, `keep_n_of_m`,
-            `schedule` and `masks`.
+            remove. Exactly one of this, `compression`, `schedule`,
+            `keep_n_of_m`, `pruning_schedule` and `masks`. See `prune` for all
+            arguments that are not described here.
+        pruning_schedule: a schedule over training steps, of
+            `synflow_tf.schedules` or of tfmot (`PolynomialDecay(0.0, 0.9,
+            begin_step=0, end_step=1000)`). No round then removes more than one
+            of `rounds` from the dense model to the same sparsity would.
         masks: `Masks` to use instead of computing some.
-        compression: number >= 1; see `prune`, also for all that follow.
-        keep_n_of_m: a pair of int.
-        schedule: a schedule over training steps, of `synflow_tf.schedules` or
-            of tfmot (`PolynomialDecay(0.0, 0.9, begin_step=0, end_step=1000)`).
-        rounds: int >= 1. With a schedule, no round removes more than one of
-            as many from the dense model to the same sparsity would.
-        scorer: a `scorers.Scorer`.
-        scope: "global" or "local".
-        min_kept: int >= 0.
-        prunable: which weights.
-        inputs: an example batch, or specs.
-        on_unscored: "error" or "keep".
-        progress: bool.
 
     Attributes:
         masks: `Masks`, once training has begun; before that what was given.
 
     Raises:
-        TypeError: if `masks` are not `Masks`, or `schedule` is no schedule.
+        TypeError: if `masks` are not `Masks`, or a schedule is no schedule.
         ValueError: if an argument is out of its range.
 
     Warns:
-        UserWarning: if a schedule has asked for nothing in a call of `fit`,
-            though nothing was pruned.
+        UserWarning: see `prune`; and if a schedule has asked for nothing in a
+            call of `fit`, though nothing was pruned.
 
     >>> callback = synflow_tf.SynFlowPruning(sparsity=0.9, rounds=10)
     >>> callback.masks is None
@@ -117,10 +107,11 @@ class SynFlowPruning(_Callback):
         self,
         sparsity=None,
         *,
-        masks=None,
         compression=None,
-        keep_n_of_m=None,
         schedule=None,
+        keep_n_of_m=None,
+        pruning_schedule=None,
+        masks=None,
         rounds=100,
         scorer=None,
         scope="global",
@@ -135,36 +126,10 @@ class SynFlowPruning(_Callback):
                 "Argument `masks` must be a `synflow_tf.Masks`. "
                 f"Received: masks={masks!r}"
             )
-        if schedule is not None and not callable(schedule):
-            raise TypeError(
-                "Argument `schedule` must be a schedule of "
-                "`synflow_tf.schedules` or of tfmot. "
-                f"Received: schedule={schedule!r}"
-            )
-        amount = {
-            "sparsity": sparsity,
-            "compression": compression,
-            "keep_n_of_m": keep_n_of_m,
-        }
-        _validation.exactly_one(
-            {**amount, "schedule": schedule, "masks": masks}
-        )
-        constraints.check(keep_n_of_m, min_kept)
-        if masks is None and schedule is None:
-            densities = pruning.round_densities(**amount, rounds=rounds)
-            self._final = densities[-1]
-        self.masks = self._given = masks
-        self._schedule = schedule
-        self._rounds = _validation.integer("rounds", rounds, 1)
-        self._options = {
-            "scorer": scorer,
-            "scope": scope,
-            "min_kept": min_kept,
-            "prunable": prunable,
-            "inputs": inputs,
-            "on_unscored": on_unscored,
-        }
-        self._amount = {**amount, "progress": progress}
+        self._options = options_lib.Options.of(locals())
+        self._schedule = pruning_schedule
+        self.masks = masks
+        self._task = self._step = None
         self._forget()
 
     def _forget(self):
@@ -180,14 +145,9 @@ class SynFlowPruning(_Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Prunes the model, at the first epoch of a call of `fit`."""
         self._offset = None
-        if self._begun:
-            return
-        if self._schedule is not None:
-            masks = self._begun_already()
-        else:
-            masks = self._given or self._pruned_already() or self._computed()
-        self._hold(masks)
-        self._begun = True
+        if not self._begun:
+            self._hold(self._options.masks or self._at_begin())
+            self._begun = True
 
     def on_train_batch_begin(self, batch, logs=None):
         """Prunes as far as the schedule asks by the steps that begin."""
@@ -201,9 +161,8 @@ class SynFlowPruning(_Callback):
             end = min(end, self._offset + self.params["steps"])
         for step in range(max(begin, self._next_step), end):
             prunes, density = schedules.at(self._schedule, step)
-            wanted = self._wanted(self.masks, density)
-            if prunes and wanted > _removed(self.masks):
-                self._hold(self._computed_further(density))
+            if prunes and self._asks_for_more(density):
+                self._hold(self._pruned_further(density))
         self._next_step = end
 
     def on_train_end(self, logs=None):
@@ -212,13 +171,12 @@ class SynFlowPruning(_Callback):
             return
         self.masks.apply(self.model)
         if self._schedule is not None and self.masks.kept == self.masks.size:
-            warnings.warn(
+            findings.warn_user(
                 "Nothing was pruned: the schedule "
                 f"{self._schedule!r} did not ask for it in the steps up to "
                 f"{self._steps_done()} (`model.optimizer.iterations`). Check "
                 "its begin_step, end_step and frequency; compile the model "
-                "anew to count from 0.",
-                stacklevel=2,
+                "anew to count from 0."
             )
 
     def _implements_train_batch_hooks(self):
@@ -229,81 +187,86 @@ class SynFlowPruning(_Callback):
         self.masks = masks
 
     def _steps_done(self):
-        optimizer = self.model.optimizer
-        return int(variables.value(optimizer.iterations))
+        return int(variables.value(self.model.optimizer.iterations))
 
-    def _pruned_already(self):
-        """The masks that the model has, if it is as sparse as asked for.
+    def _at_begin(self):
+        """Returns the masks that training begins with."""
+        held = masks_lib.Masks.enforced(self.model) or {}
+        known = self._task is not None and self._task.graph.model is self.model
+        if known and held == self.masks:
+            return held  # of a fit before
+        self._step = None
+        self._task = task = task_lib.select(self.model, self._options)
+        masks = _present(task, held)
+        if self._schedule is not None:
+            return self._begun_already(task, masks, held)
+        if self._is_pruned(task, masks):
+            return masks
+        task = task_lib.bind(task, self._options.on_unscored, held)
+        self._task = task
+        if self._is_pruned(task, masks):  # beside what has no score
+            return masks_lib.Masks(
+                {w.path: masks[w.path] for w in task.weights}
+            )
+        return self._pruned(loop.Step(task), self._options.densities, held)
 
-        Those that are enforced; else, in a model that was saved and restored,
-        those of its zeros.
-        """
-        masks = self._present()
-        keep_n_of_m = self._amount["keep_n_of_m"]
-        if keep_n_of_m is None:
-            wanted = self._wanted(masks, self._final)
-            return masks if _removed(masks) == wanted else None
-        weights, _ = constraints.select(self._selected(), keep_n_of_m)
-        if not constraints.is_n_of_m(weights, masks, keep_n_of_m):
-            return None
-        return masks_lib.Masks({w.path: masks[w.path] for w in weights})
+    def _is_pruned(self, task, masks):
+        """Returns whether masks are just as sparse as asked for."""
+        options = self._options
+        if options.keep_n_of_m is not None:
+            n_of_m = options.keep_n_of_m
+            return constraints.is_n_of_m(task.weights, masks, n_of_m)
+        final = min(d for d in options.densities if d is not None)
+        return np.array_equal(task.removed(masks), task.target(final))
 
-    def _begun_already(self):
-        """The masks that a model has which a schedule prunes bit by bit.
+    def _begun_already(self, task, masks, held):
+        """Returns the masks of a model that a schedule prunes bit by bit.
 
         All True if it was not begun. Zeros are masks where the schedule can
         have removed as many.
         """
-        masks = self._present()
         _, density = schedules.at(self._schedule, self._steps_done())
-        held = masks_lib.Masks.enforced(self.model) or {}
-        if any(path in held for path in masks) or _removed(
-            masks
-        ) <= self._wanted(masks, density):
-            return masks
-        return masks_lib.Masks({p: np.ones_like(m) for p, m in masks.items()})
+        count = np.sum(task.removed(masks))
+        begun = any(weight.path in held for weight in task.weights)
+        if not begun and count > np.sum(task.target(density)):
+            masks = {path: np.ones_like(mask) for path, mask in masks.items()}
+        return masks_lib.Masks(masks)
 
-    def _present(self):
-        """The masks that the weights to prune have: enforced, else zeros."""
-        held = masks_lib.Masks.enforced(self.model) or {}
-        if self.masks is not None and held == self.masks:
-            return held  # of a fit before, with what it left out
-        weights = self._selected()
-        if not any(weight.path in held for weight in weights):
-            return masks_lib.of_zeros(weights)
-        return masks_lib.Masks(
-            {w.path: constraint_lib.alive(w) for w in weights}
-        )
+    def _asks_for_more(self, density):
+        wanted = np.sum(self._task.target(density))
+        return wanted > np.sum(self._task.removed(self.masks))
 
-    def _selected(self):
-        """The weights to prune, a list of `Weight`."""
-        options = self._options
-        return selection.select(
-            self.model, options["prunable"], options["inputs"]
-        )
+    def _pruned_further(self, density):
+        """Returns the masks for a density, from those that the model has.
 
-    def _wanted(self, masks, density):
-        """How many weights are removed at a density."""
-        sizes = [mask.size for mask in masks.values()]
-        if self._options["scope"] == "global":
-            sizes = [sum(sizes)]
-        return sum(ranking.count_removed(density, n) for n in sizes)
+        What the first time has traced serves all others, unless it has left
+        out weights that may have a score by now.
+        """
+        step, options = self._step, self._options
+        if step is None or any(
+            f.kind == "unscored" for f in self.masks.findings
+        ):
+            task = task_lib.select(self.model, options)
+            task = task_lib.bind(task, options.on_unscored, self.masks)
+            self._task = task
+            step = self._step = loop.Step(task)
+        else:
+            task_lib.check_finite(self.model)
+            step.task.bound.refresh()
+        return self._pruned(step, options.densities_to(density), self.masks)
 
-    def _computed(self):
-        return pruning.compute_masks(
-            self.model, rounds=self._rounds, **self._amount, **self._options
-        )
-
-    def _computed_further(self, density):
-        """The masks for a density, from those that the model has."""
-        return pruning.compute_masks(
-            self.model,
-            1 - density,
-            rounds=self._rounds,
-            progress=False,
-            **self._options,
-        )
+    def _pruned(self, step, densities, held):
+        known = self.masks.findings if self.masks is not None else ()
+        progress = self._options.progress and self._schedule is None
+        masks = pruning.remove(step, densities, held, progress, known)
+        pruning.tell(masks, self._options, known)
+        return masks
 
 
-def _removed(masks):
-    return masks.size - masks.kept
+def _present(task, held):
+    """Returns the masks that a model has: enforced, else those of its zeros."""
+    if not any(weight.path in held for weight in task.weights):
+        return masks_lib.of_zeros(task.weights)
+    return masks_lib.Masks(
+        {w.path: held.get(w.path, np.ones(w.shape, bool)) for w in task.weights}
+    )

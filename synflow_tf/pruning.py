@@ -1,11 +1,16 @@
-"""Pruning a model with one call."""
+"""Prunes a model with one call."""
 
-import fractions
+import sys
 
-from synflow_tf import _validation
-from synflow_tf import schedules
-from synflow_tf.rounds import constraints
+import numpy as np
+import tensorflow as tf
+
+from synflow_tf import findings
+from synflow_tf import masks as masks_lib
+from synflow_tf import options as options_lib
+from synflow_tf.rounds import diagnostics
 from synflow_tf.rounds import loop
+from synflow_tf.rounds import task as task_lib
 
 
 def prune(
@@ -99,21 +104,8 @@ def prune(
     >>> masks.kept, masks.size
     (4740, 47400)
     """
-    masks = compute_masks(
-        model,
-        sparsity,
-        compression=compression,
-        schedule=schedule,
-        keep_n_of_m=keep_n_of_m,
-        rounds=rounds,
-        scorer=scorer,
-        scope=scope,
-        min_kept=min_kept,
-        prunable=prunable,
-        inputs=inputs,
-        on_unscored=on_unscored,
-        progress=progress,
-    )
+    options = options_lib.Options.of(locals())
+    masks = computed(model, options)
     masks.enforce(model)
     return masks
 
@@ -137,19 +129,8 @@ def compute_masks(
     """Computes what `prune` would remove, and leaves the model as it is.
 
     Args:
-        model: see `prune`, like all other arguments.
-        sparsity: number in [0, 1).
-        compression: number >= 1.
-        schedule: a schedule.
-        keep_n_of_m: a pair of int.
-        rounds: int >= 1.
-        scorer: a `scorers.Scorer`.
-        scope: "global" or "local".
-        min_kept: int >= 0.
-        prunable: which weights.
-        inputs: an example batch, or specs.
-        on_unscored: "error" or "keep".
-        progress: bool.
+        model: a built model of Keras 3 or tf_keras. See `prune` for all other
+            arguments.
 
     Returns:
         `Masks`, with the `history` of the rounds.
@@ -162,56 +143,76 @@ def compute_masks(
     >>> synflow_tf.compute_masks(model, sparsity=0.5, rounds=5)
     <Masks of 6 weights: 23,700 of 47,400 kept, sparsity 0.5>
     """
-    constraints.check(keep_n_of_m, min_kept)
-    densities = round_densities(
-        sparsity, compression, schedule, rounds, keep_n_of_m
-    )
-    return loop.Iteration(
-        model,
-        scorer=scorer,
-        scope=scope,
-        min_kept=min_kept,
-        prunable=prunable,
-        inputs=inputs,
-        on_unscored=on_unscored,
-        keep_n_of_m=keep_n_of_m,
-    ).run(densities, progress)
+    return computed(model, options_lib.Options.of(locals()))
 
 
-def round_densities(
-    sparsity=None,
-    compression=None,
-    schedule=None,
-    rounds=100,
-    keep_n_of_m=None,
-):
-    """Checks how much to prune, and says it for each round.
+def computed(model, options):
+    """Computes the masks of a model; see `compute_masks`."""
+    held = masks_lib.Masks.enforced(model) or {}
+    task = task_lib.select(model, options)
+    task = task_lib.bind(task, options.on_unscored, held)
+    masks = remove(loop.Step(task), options.densities, held, options.progress)
+    tell(masks, options)
+    return masks
+
+
+def tell(masks, options, known=()):
+    """Warns once of what is new among the findings of masks."""
+    quiet = ("unscored",) if options.on_unscored == "keep" else ()
+    findings.warn([f for f in masks.findings if f not in known], quiet)
+
+
+def remove(step, densities, held, progress=False, known=()):
+    """Removes weights until a density is left, from where the model is.
+
+    Weights whose masks are enforced are removed already and stay so; rounds
+    that ask for no more than those are skipped.
 
     Args:
-        sparsity: number in [0, 1) or None.
-        compression: number >= 1 or None.
-        schedule: a schedule or None.
-        rounds: int >= 1.
-        keep_n_of_m: a pair of int or None; exactly one of the four is given.
+        step: `rounds.loop.Step`, of the task.
+        densities: list of numbers in (0, 1] that do not rise, what is left
+            after each round; None for a round that does not prune.
+        held: mapping of weight path to the mask that is enforced.
+        progress: bool, whether to show a bar on a terminal.
+        known: findings of earlier masks of the same task.
 
     Returns:
-        list of `rounds` numbers; see `schedules.densities`.
+        `Masks`.
 
     Raises:
-        ValueError: if one of them is out of its range.
+        ValueError: if more weights have been removed than asked for, a score
+            is NaN, or the flow exceeds the dtype. Nothing has been changed.
     """
-    rounds = _validation.integer("rounds", rounds, 1)
-    given = {
-        "sparsity": sparsity,
-        "compression": compression,
-        "schedule": schedule,
-        "keep_n_of_m": keep_n_of_m,
-    }
-    _validation.exactly_one(given)
-    if schedule is None:
-        if keep_n_of_m is not None:
-            n, m = keep_n_of_m
-            compression = fractions.Fraction(m, n)
-        density = _validation.density(sparsity, compression)
-        schedule = schedules.ExponentialSparsity(1 - density, 0, rounds, 1)
-    return schedules.densities(schedule, rounds)
+    task = step.task
+    weights, alive = task.start(held), task.alive(held)
+    start = task.removed(held)
+    plan = [(d, task.target(d)) for d in densities if d is not None]
+    asked = np.max([target for _, target in plan], axis=0)
+    task_lib.check_reachable(task, alive, start, asked)
+    if start.any():
+        plan = [(d, target) for d, target in plan if np.any(target > start)]
+    history = []
+    bar = _bar(len(plan), progress, task.graph.line)
+    with tf.device(weights.device):
+        targets = [target for _, target in plan]
+        records = loop.rounds(step, weights, alive, targets)
+        for (density, target), record in zip(plan, records, strict=True):
+            kept = sum(task.sizes) - int(np.maximum(target, start).sum())
+            history.append(
+                masks_lib.Round(float(density), kept, record.log10_flow)
+            )
+            weights, alive = record.weights, record.alive
+            bar()
+        log10_flow = step.log10_flow(weights, alive)
+    named = task.named(alive)
+    found = diagnostics.of_masks(task, named, log10_flow, known)
+    found = [*task.findings, *found]
+    return masks_lib.Masks(named, history, log10_flow, found)
+
+
+def _bar(rounds, wanted, line):
+    """Returns a function that advances a progress bar, on a terminal."""
+    if not (wanted and rounds and sys.stdout.isatty()):
+        return lambda: None
+    bar = line.utils.Progbar(rounds, unit_name="round")
+    return lambda: bar.add(1)

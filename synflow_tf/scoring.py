@@ -5,6 +5,8 @@ import collections.abc
 import numpy as np
 import tensorflow as tf
 
+from synflow_tf import options as options_lib
+from synflow_tf.rounds import loop
 from synflow_tf.rounds import task as task_lib
 
 
@@ -33,40 +35,49 @@ def score(model, *, scorer=None, masks=None, prunable=None, inputs=None):
     >>> scores["fc6/kernel"].shape
     (100, 10)
     """
-    problem = task_lib.Problem(model, scorer, prunable, inputs)
+    options = options_lib.Options(
+        scorer=scorer, prunable=prunable, inputs=inputs
+    )
+    task = task_lib.select(model, options)
+    task = task.bound_to(task.weights)
     if masks is not None:
         masks.check(model)
     else:
-        problem.inspect()
-    weights = problem.start(masks)
+        task.bound.check(task.split(task.start({})))
+    weights = task.start(masks or {})
     with tf.device(weights.device):
-        flat, flow = task_lib.traced(problem.scores, (weights,))(weights)
+        scores, flow = loop.score(task, weights)
     exponent = int(flow.exponent)
-    scores = problem.named(tf.cast(flat, tf.float64))
+    scores = task.named(tf.cast(scores, tf.float64))
     return Scores(
         {path: np.ldexp(array, exponent) for path, array in scores.items()},
-        problem.checked(flow),
+        float(flow.log10),
+        task.bound.findings,
     )
 
 
 class Scores(collections.abc.Mapping):
     """Scores of a model's prunable weights, by path.
 
-    A mapping from weight path to a float64 array >= 0 of the weight's shape,
-    in the order of `model.weights`. Of a network so deep that a score exceeds
-    1e308, it is inf; `log10_flow` is exact all the same.
+    A mapping from weight path to a float64 array of the weight's shape, in the
+    order of `model.weights`. SynFlow's are >= 0. Of a network so deep that a
+    score exceeds 1e308, it is inf; `log10_flow` is exact all the same.
 
     Args:
         scores: dict of str to array.
-        log10_flow: float, log10 of the flow R; -inf if no path carries flow.
+        log10_flow: float, log10 of the flow R; -inf if no path carries flow,
+            nan if the criterion knows none.
+        findings: iterable of `Finding`.
 
     Attributes:
         log10_flow: float.
+        findings: tuple of `Finding`: scales that counted as ones.
     """
 
-    def __init__(self, scores, log10_flow):
+    def __init__(self, scores, log10_flow, findings=()):
         self._scores = dict(scores)
         self.log10_flow = log10_flow
+        self.findings = tuple(findings)
 
     def __getitem__(self, path):
         return self._scores[path]

@@ -6,7 +6,7 @@ from synflow_tf.graph import identity
 from synflow_tf.linearize import executor
 
 
-def beside(graph, weights, inputs, variables):
+def skip_paths(graph, weights, inputs, variables):
     """Finds the paths that carry the flow beside empty kernels.
 
     Args:

@@ -1,4 +1,4 @@
-"""What pruning leaves of each part: N of every M weights, some of each kernel.
+"""N:M sparsity and a minimum number of weights per kernel.
 
 Both are floors under a global ranking: the highest scores of each part are set
 aside, and the lowest of all others are removed.
@@ -12,6 +12,7 @@ import tensorflow as tf
 from synflow_tf import _validation
 from synflow_tf import findings
 from synflow_tf.graph import lines
+from synflow_tf.rounds import ranking
 
 
 def check(keep_n_of_m, min_kept):
@@ -41,21 +42,20 @@ class Floor:
     """What is kept of each weight tensor whatever it scores.
 
     Args:
-        weights: list of `variables.Weight`.
         keep_n_of_m: a pair of int, or None.
         min_kept: int >= 0.
     """
 
-    def __init__(self, weights, keep_n_of_m, min_kept):
-        self._weights = weights
+    def __init__(self, keep_n_of_m, min_kept):
         self._keep_n_of_m = keep_n_of_m
         self._min_kept = min_kept
 
-    def of(self, scores, alive):
+    def of(self, weights, scores, alive):
         """Says which weights are set aside.
 
         Args:
-            scores: list of tensors >= 0, one for each weight, of its shape.
+            weights: list of `variables.Weight`.
+            scores: list of tensors, one for each weight, of its shape.
             alive: list of bool tensors of the same shapes.
 
         Returns:
@@ -66,7 +66,7 @@ class Floor:
             return None
         return [
             self._of_one(*args)
-            for args in zip(self._weights, scores, alive, strict=True)
+            for args in zip(weights, scores, alive, strict=True)
         ]
 
     def check(self, left, kept):
@@ -144,17 +144,16 @@ def _highest_of_all(scores, alive, count):
 
 
 def _keys(scores, alive):
-    """Integers that order like scores, below all where not alive."""
-    # The bits, as in `ranking`, since floats below 1e-38 may count as 0.
-    integer = tf.int64 if scores.dtype == tf.float64 else tf.int32
-    return tf.where(alive, tf.bitcast(scores, integer), -tf.ones((), integer))
+    """Returns integers that order like scores, below all where not alive."""
+    keys = ranking.keys(scores)
+    return tf.where(alive, keys, keys.dtype.min)
 
 
 def highest(scores, alive, count):
     """Finds the highest scores along axis 1, which is short.
 
     Args:
-        scores: tensor of shape (rows, m, ...), >= 0.
+        scores: tensor of shape (rows, m, ...), without NaN.
         alive: bool tensor of the same shape.
         count: int, how many of each m.
 
@@ -175,7 +174,7 @@ def highest(scores, alive, count):
     return tf.stack([rank < count for rank in ranks], axis=1) & alive
 
 
-def select(weights, keep_n_of_m):
+def fitting(weights, keep_n_of_m):
     """Parts the weights that N of M fits from those that it does not.
 
     Args:

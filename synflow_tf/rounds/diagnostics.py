@@ -1,97 +1,86 @@
-"""What is worth telling of a problem, before its rounds and after them."""
+"""Checks before pruning, and diagnostics after it."""
 
-import warnings
+import math
 
 import tensorflow as tf
 
 from synflow_tf import findings
-from synflow_tf import linearize
-from synflow_tf.enforce import constraint as constraint_lib
-from synflow_tf.graph import identity
 from synflow_tf.graph import variables
 
-# More zero scores than this share in round 1 are worth a warning.
+# A share of zero scores in round 1 that is worth a warning. Less than one tap
+# of a 5 x 5 or smaller convolution that sees only padding is no sign of it.
 _MANY = 0.05
-_SCALE = "0 in every entry, as training starts from it: counted as ones"
 
 
-def settle(problem, on_unscored):
-    """Inspects, and decides about weights without scores.
+def check(task, on_unscored, held):
+    """Checks the model, and finds the weights that have scores.
 
     Args:
-        problem: `problem.Problem`; it loses the weights that are left out.
-        on_unscored: "error", or "keep", which leaves them out.
+        task: `task.Task`.
+        on_unscored: "error", or "keep", which leaves the others out.
+        held: mapping of weight path to the mask that is enforced.
 
     Returns:
-        list of `Finding`.
+        A pair: list of the weights that have scores, and list of `Finding`.
 
     Raises:
-        ValueError: if a check fails, or no weight has a score.
+        ValueError: if a check fails, or weights without scores are an error.
     """
-    inspected = problem.inspect()
-    if inspected is None:
-        return []
-    scores, zero_scales = inspected
-    found = _of_scales(problem.graph.model, zero_scales)
-    zeros = {
-        weight: _zeros(weight, score)
-        for weight, score in zip(problem.weights, scores, strict=True)
-    }
+    tensors = task.split(task.start({}))
+    scores = task.bound.check(tensors)
+    if scores is None:
+        return task.weights, []
+    found = list(task.bound.findings)
+    shares = [
+        _zero_share(weight, score)
+        for weight, score in zip(task.weights, scores, strict=True)
+    ]
+    shares = list(zip(task.weights, shares, strict=True))
     # A kernel that is masked already may well be empty.
-    held = {w: constraint_lib.mask_of(w) is not None for w in zeros}
-    unscored = [w for w, share in zeros.items() if share == 1 and not held[w]]
+    unscored = [w for w, share in shares if share == 1 and w.path not in held]
     empty = [w for w in unscored if _is_zero(w)]
-    behind = _cut_off(problem, unscored, empty)
+    behind = _behind(task, tensors, unscored, empty)
     wrong = [w for w in unscored if w not in empty and w not in behind]
-    if len(unscored) == len(zeros) or (wrong and on_unscored == "error"):
-        raise _unscored_error(problem, wrong or unscored)
-    if empty and on_unscored == "error":
-        _warn_of_zero_kernels(empty, behind)
+    if len(unscored) == len(shares) or (wrong and on_unscored == "error"):
+        raise _unscored_error(task, wrong or unscored)
     found += [
         findings.Finding(
-            "unscored", w.path, f"kept as it is: {_why(problem, w)}"
+            "unscored",
+            weight.path,
+            f"kept as it is: {task.bound.why_unscored(weight)}",
         )
-        for w in unscored
+        for weight in [*empty, *(w for w in unscored if w not in empty)]
     ]
-    found += [
-        findings.Finding("zeros", w.path, f"{share:.1%} of its weights score 0")
-        for w, share in zeros.items()
-        if _MANY < share < 1 and not any(held.values())  # by their masks
-    ]
-    _warn_of_zeros([f.name for f in found if f.kind == "zeros"])
-    problem.weights = [w for w in problem.weights if w not in unscored]
-    return found
+    if not any(w.path in held for w in task.weights):  # zeros by their masks
+        found += [
+            findings.Finding(
+                "zeros", weight.path, f"{share:.1%} of its weights score 0"
+            )
+            for weight, share in shares
+            if _MANY < share < 1
+        ]
+    return [w for w in task.weights if w not in unscored], found
 
 
-def _of_scales(model, zero_scales):
-    """A finding for each scale that counts as ones."""
-    if not zero_scales:
-        return []
-    weights = variables.weights(model)
-    paths = identity.IdentityDict((w.variable, w.path) for w in weights)
-    named = [paths.get(v, v.name) for v in zero_scales]
-    return [findings.Finding("scale", name, _SCALE) for name in named]
-
-
-def _cut_off(problem, unscored, empty):
-    """Those weights without scores that kernels of zeros alone cut off."""
+def _behind(task, tensors, unscored, empty):
+    """Finds the weights that kernels of zeros alone cut off from the flow."""
     if not empty or len(empty) == len(unscored):
         return []
-    scores, _ = problem.inspect(empty)
-    reached = {
-        weight
-        for weight, score in zip(problem.weights, scores, strict=True)
-        if tf.reduce_any(score != 0)
-    }
+    opened = [
+        tf.ones_like(x) if w in empty else x
+        for w, x in zip(task.weights, tensors, strict=True)
+    ]
+    scores = zip(task.weights, task.bound.check(opened), strict=True)
+    reached = [w for w, score in scores if tf.reduce_any(score != 0)]
     return [w for w in unscored if w not in empty and w in reached]
 
 
-def _unscored_error(problem, unscored):
+def _unscored_error(task, unscored):
+    names = findings.listed(repr(weight.path) for weight in unscored)
     return ValueError(
-        f"No flow passes through {len(unscored)} of {len(problem.weights)} "
-        f"prunable weights of model {problem.graph.model.name!r}: "
-        f"{_listed(repr(w.path) for w in unscored)}; "
-        f"{_why(problem, unscored[0])} "
+        f"No flow passes through {len(unscored)} of {len(task.weights)} "
+        f"prunable weights of model {task.graph.model.name!r}: {names}; "
+        f"{task.bound.why_unscored(unscored[0])} "
         "They would all be removed. Leave them out with `prunable=`, "
         "or keep them as they are with `on_unscored='keep'`; if a "
         "layer around them does more than it should, give it a rule "
@@ -99,84 +88,8 @@ def _unscored_error(problem, unscored):
     )
 
 
-def _warn_of_zero_kernels(empty, behind):
-    """Warns of kernels that are kept because they are zeros."""
-    through = ""
-    if behind:
-        through = (
-            f", and so are the {len(behind)} that flow reaches, or leaves, "
-            f"through them alone ({_listed(repr(w.path) for w in behind)})"
-        )
-    warnings.warn(
-        f"{len(empty)} kernels are 0 in every entry, so they have no score and "
-        f"are kept as they are ({_listed(repr(w.path) for w in empty)})"
-        f"{through}. Score after the first steps of training "
-        "(`SynFlowPruning(schedule=...)`), choose with `prunable=`, or say "
-        "`on_unscored='keep'`.",
-        stacklevel=6,
-    )
-
-
-def empty_kernels(problem, masks):
-    """Finds the kernels that masks empty, and warns of them.
-
-    Args:
-        problem: `problem.Problem`.
-        masks: dict of weight path to bool array.
-
-    Returns:
-        list of `Finding`.
-    """
-    empty = [w for w in problem.weights if not masks[w.path].any()]
-    if not empty:
-        return []
-    weights = linearize.LinearWeights(
-        [
-            (
-                w.variable,
-                tf.abs(tf.cast(variables.value(w.variable), problem.dtype))
-                * tf.cast(masks[w.path], problem.dtype),
-            )
-            for w in problem.weights
-        ],
-        problem.dtype,
-    )
-    graph = linearize.lower(problem.graph, weights.scored)
-    found = []
-    places = linearize.beside(
-        graph, weights, problem.inputs, [w.variable for w in empty]
-    )
-    for weight, (where, through) in zip(empty, places, strict=True):
-        text = f"empty; at {where!r} the flow comes through {through!r}"
-        if not where:
-            text = "empty; other outputs of the model carry the flow"
-        elif where == through:
-            text = f"empty; the rest of {where!r} carries the flow"
-        found.append(findings.Finding("empty", weight.path, text))
-    warnings.warn(
-        f"All weights of {len(empty)} of {len(masks)} kernels are removed;"
-        f" other paths carry the flow. {_listed(found, '; ')}",
-        stacklevel=5,
-    )
-    return found
-
-
-def _warn_of_zeros(many):
-    """Warns of kernels in which many weights score 0."""
-    if many:
-        warnings.warn(
-            f"More than {_MANY:.0%} of the weights score exactly 0 in "
-            f"{len(many)} kernels ({_listed(map(repr, many))}) and are "
-            "removed first. Usually the input is so small that they only see "
-            "padding (say a larger one with `inputs=`), weights elsewhere are "
-            "0, or "
-            "float32 is too narrow.",
-            stacklevel=6,
-        )
-
-
-def _zeros(weight, score):
-    """The share of a weight's entries other than 0 that score 0."""
+def _zero_share(weight, score):
+    """Returns the share of a weight's entries other than 0 that score 0."""
     nonzero = variables.value(weight.variable) != 0
     count = tf.math.count_nonzero(nonzero)
     zeros = tf.math.count_nonzero(nonzero & (score == 0))
@@ -184,23 +97,33 @@ def _zeros(weight, score):
 
 
 def _is_zero(weight):
-    """Whether a weight is 0 in every entry."""
     return not tf.reduce_any(variables.value(weight.variable) != 0)
 
 
-def _why(problem, weight):
-    """Why no flow passes through a weight."""
-    if _is_zero(weight):
-        return f"all entries of {weight.path!r} are 0."
-    if not problem.graph.uses(weight.variable):
-        return f"no output of the model depends on {weight.path!r}."
-    return (
-        f"{weight.path!r} is multiplied by 0, or its layer "
-        f"{weight.layer.name!r} is not on a way from input to output."
-    )
+def of_masks(task, masks, log10_flow, known=()):
+    """Finds what masks have emptied: kernels, or the whole model.
 
+    Args:
+        task: `task.Task`.
+        masks: dict of weight path to bool array.
+        log10_flow: float, of the masked model.
+        known: iterable of `Finding` from before; they are not looked for anew.
 
-def _listed(items, separator=", ", most=6):
-    """The first of some items, and that there are more."""
-    items = list(map(str, items))
-    return separator.join(items[:most]) + (" ..." if items[most:] else "")
+    Returns:
+        list of `Finding`.
+    """
+    empty = [w for w in task.weights if not masks[w.path].any()]
+    if log10_flow == -math.inf:
+        names = ", ".join(weight.path for weight in empty) or "none"
+        text = (
+            "at this sparsity no path is left from the model's inputs to its "
+            f"outputs (kernels without any weight: {names}). It cannot learn. "
+            "Use more `rounds` (the paper's 100) or a lower sparsity."
+        )
+        return [findings.Finding("collapse", task.graph.model.name, text)]
+    told = {f.name: f for f in known if f.kind == "empty"}
+    new = [weight for weight in empty if weight.path not in told]
+    found = [told[w.path] for w in empty if w.path in told]
+    if new:
+        found += task.bound.explain(new, task.split(task.start(masks)))
+    return found

@@ -1,227 +1,184 @@
 """Iterative pruning: score, rank, mask, round after round.
 
-    for t in 1 ... n:  remove the lowest scores until density(t) is left
+    for t in 1 ... n:  remove the lowest scores until target(t) are removed
 
 Algorithm 1 of Tanaka et al. 2020, for any criterion.
 """
 
 import math
-import sys
-import warnings
+import typing
 
 import numpy as np
 import tensorflow as tf
 
-from synflow_tf import _validation
-from synflow_tf import masks as masks_lib
-from synflow_tf.rounds import constraints
-from synflow_tf.rounds import diagnostics
+from synflow_tf import scorers
 from synflow_tf.rounds import ranking
-from synflow_tf.rounds import task as task_lib
 
-_SCOPES = ("global", "local")
-_ON_UNSCORED = ("error", "keep")
+_FINE, _OVERFLOW, _NAN = range(3)
 
 
-class Iteration:
-    """The rounds of pruning a model.
-
-    Args:
-        model: a model.
-        scorer: a `scorers.Scorer` or None; like all others, see `prune`.
-        prunable: which weights.
-        inputs: an example batch, or specs.
-        scope: "global" or "local".
-        on_unscored: "error" or "keep".
-        keep_n_of_m: a pair of int or None, see `constraints.Floor`.
-        min_kept: int >= 0, likewise.
+class Record(typing.NamedTuple):
+    """The state after a round.
 
     Attributes:
-        problem: `problem.Problem`, what is pruned.
-        groups: list of int, the sizes of the parts that are ranked apart.
-
-    Raises:
-        ValueError: if an argument is none of its choices, or the problem
-            cannot be scored.
+        weights: tensor of shape (n,), the prepared weights, 0 where removed.
+        alive: bool tensor of shape (n,), False where removed.
+        log10_flow: float, log10 of the flow R that the round scored with,
+            before its removals; nan if the criterion knows none.
     """
 
-    def __init__(
-        self,
-        model,
-        scorer=None,
-        prunable=None,
-        inputs=None,
-        scope="global",
-        on_unscored="error",
-        keep_n_of_m=None,
-        min_kept=0,
-    ):
-        _validation.choice("scope", scope, _SCOPES)
-        _validation.choice("on_unscored", on_unscored, _ON_UNSCORED)
-        problem = task_lib.Problem(model, scorer, prunable, inputs)
-        self.problem = problem
-        self._findings = diagnostics.settle(problem, on_unscored)
-        problem.weights, unfit = constraints.select(
-            problem.weights, keep_n_of_m
-        )
-        self._findings += unfit
-        self._floor = constraints.Floor(problem.weights, keep_n_of_m, min_kept)
-        sizes = problem.sizes
-        self.groups = sizes if scope == "local" else [sum(sizes)]
+    weights: typing.Any
+    alive: typing.Any
+    log10_flow: float
 
-    def run(self, densities, progress=False):
-        """Removes weights until a density is left, from where the model is.
 
-        Weights whose masks are enforced are removed already and stay so;
-        rounds that ask for no more than those are skipped.
+def rounds(step, weights, alive, targets):
+    """Removes weights round by round.
+
+    Args:
+        step: `Step`.
+        weights: tensor of shape (n,), see `task.Task.start`.
+        alive: bool tensor of shape (n,), False for what is removed already.
+        targets: iterable of int64 arrays, how many weights of each group are
+            removed after each round.
+
+    Yields:
+        `Record`, one for each target.
+
+    Raises:
+        ValueError: if a score is NaN, or the flow exceeds the dtype.
+    """
+    removed = step.task.removed(step.task.named(alive))
+    for number, target in enumerate(targets, 1):
+        more = np.maximum(target - removed, 0)
+        removed = removed + more
+        record = step(weights, alive, more, number)
+        weights, alive = record.weights, record.alive
+        yield record
+
+
+class Step:
+    """One round of a task as a function of tensors, traced once.
+
+    Args:
+        task: `task.Task`.
+    """
+
+    def __init__(self, task):
+        self.task = task
+        self._traced = None
+
+    def __call__(self, weights, alive, more, number):
+        """Runs a round.
 
         Args:
-            densities: list of numbers in (0, 1] that do not rise, what is left
-                after each round; None for a round that does not prune.
-            progress: bool, whether to show a bar on a terminal.
+            weights: tensor of shape (n,).
+            alive: bool tensor of shape (n,).
+            more: int64 array, how many to remove in each group.
+            number: int, the number of the round, from 1.
 
         Returns:
-            `Masks`.
+            `Record`.
 
         Raises:
-            ValueError: if more weights have been removed than asked for, or
-                the flow exceeds the dtype. Nothing has been changed.
+            ValueError: if a score is NaN, or the flow exceeds the dtype.
         """
-        problem, groups = self.problem, self.groups
-        weights, alive = problem.start(), problem.alive()
-        with tf.device(weights.device):
-            weights *= tf.cast(alive, weights.dtype)
-            removed = start = np.array(
-                [
-                    size - int(tf.math.count_nonzero(part))
-                    for size, part in zip(
-                        groups, tf.split(alive, groups), strict=True
-                    )
-                ]
-            )
-            targets = [self._target(density) for density in densities]
-            self._check_reachable(targets, start, alive)
-            nothing = tf.zeros(len(groups), tf.int64)
-            # Anew each time: small variables that are not pruned, such as
-            # moving variances, are constants of what is traced.
-            step = task_lib.traced(self.one_round, (weights, alive, nothing))
-            history = []
-            bar = _Bar(len(densities), progress, problem.graph.line)
-            for density, target in zip(densities, targets, strict=True):
-                skipped = start.any() and np.all(target <= start)
-                if density is not None and not skipped:
-                    more = tf.constant(np.maximum(target - removed, 0))
-                    weights, alive, flow = step(weights, alive, more)
-                    removed = np.maximum(target, removed)
-                    flow = problem.checked(flow)
-                    kept = sum(groups) - int(removed.sum())
-                    history.append(masks_lib.Round(float(density), kept, flow))
-                bar.advance()
-            _, _, flow = step(weights, alive, nothing)
-        flow = problem.checked(flow)
-        named = problem.named(alive)
-        findings = list(self._findings)
-        if flow != -math.inf:
-            findings += diagnostics.empty_kernels(problem, named)
-        masks = masks_lib.Masks(named, history, flow, findings)
-        _warn_of_collapse(masks)
-        return masks
+        number = tf.constant(number, tf.int64)
+        args = weights, alive, tf.constant(more, tf.int64), number
+        if self._traced is None:
+            function = tf.function(self.run, autograph=False)
+            # Concrete, because TensorFlow warns of many traced functions.
+            self._traced = function.get_concrete_function(*args)
+        left, alive, log10_flow, fault = self._traced(*args)
+        _check(self.task, int(fault), weights, number)
+        return Record(left, alive, float(log10_flow))
 
-    def _target(self, density):
-        """How many weights of each group are removed at a density."""
-        if density is None:
-            density = 1
-        counts = [ranking.count_removed(density, n) for n in self.groups]
-        return np.array(counts, np.int64)
-
-    def _check_reachable(self, targets, start, alive):
-        """Raises if the last target is behind where the model is, or below."""
-        asked = np.max(targets, axis=0)
-        self._check_floor(asked, alive)
-        if np.all(asked >= start):
-            return
-        model = self.problem.graph.model
-        raise ValueError(
-            "Argument `sparsity` (or `compression`, `schedule`) must ask for "
-            f"no fewer removed weights than model {model.name!r} is held to: "
-            f"{int(start.sum()):,} of {sum(self.groups):,} are removed "
-            "already. Received: a call that asks for "
-            f"{int(asked.sum()):,} (with scope='local', for fewer of one "
-            "kernel). To begin again: "
-            "`synflow_tf.Masks.enforced(model).release(model)`; removed "
-            "weights are 0 then, but free."
-        )
-
-    def _check_floor(self, asked, alive):
-        """Raises if so many weights cannot go without what must be kept."""
-        floor = self._set_aside(tf.cast(alive, tf.float32), alive)
-        if floor is None:
-            return
-        parts = tf.split(floor, self.groups)
-        kept = [int(tf.math.count_nonzero(part)) for part in parts]
-        self._floor.check(np.array(self.groups) - asked, np.array(kept))
-
-    def one_round(self, weights, alive, more):
-        """One round: score, rank, mask; all on the device, without Python.
+    def run(self, weights, alive, more, number):
+        """Computes a round, on the device of the weights.
 
         Args:
-            weights: tensor of shape (n,), prepared weights, 0 where removed.
-            alive: bool tensor of shape (n,).
-            more: int64 tensor, how many to remove in each group.
+            weights: see `__call__`.
+            alive: see `__call__`.
+            more: int64 tensor, one number for each group.
+            number: int64 tensor of shape ().
 
         Returns:
-            The new weights and alive, and log10 of the flow before the
-            removals.
+            The new weights and alive; log10 of the flow, and the fault,
+            tensors of shape ().
         """
-        scores, flow = self.problem.scores(weights)
-        floor = self._set_aside(scores, alive)
-        free = alive if floor is None else alive & ~floor
-        kept = [
-            ranking.lowest(part, part_free, count)
-            for part, part_free, count in zip(
-                tf.split(scores, self.groups),
-                tf.split(free, self.groups),
-                tf.unstack(more, len(self.groups)),
-                strict=True,
-            )
-        ]
-        alive = tf.concat(kept, axis=0)
-        if floor is not None:
-            alive |= floor
-        return weights * tf.cast(alive, weights.dtype), alive, flow
+        groups = self.task.groups
+        scores, flow, fault = _scored(self.task, weights, alive, number)
+        kept = self.task.aside(scores, alive)
+        free = alive if kept is None else alive & ~kept
+        parts = zip(
+            tf.split(scores, groups),
+            tf.split(free, groups),
+            tf.unstack(more, len(groups)),
+            strict=True,
+        )
+        alive = tf.concat([ranking.lowest(*part) for part in parts], axis=0)
+        if kept is not None:
+            alive |= kept
+        return weights * tf.cast(alive, weights.dtype), alive, flow.log10, fault
 
-    def _set_aside(self, scores, alive):
-        """What the floor keeps: bool tensor of shape (n,), or None."""
-        split = self.problem.split
-        floor = self._floor.of(split(scores), split(alive))
-        if floor is None:
-            return None
-        return tf.concat([tf.reshape(x, [-1]) for x in floor], axis=0)
+    def log10_flow(self, weights, alive):
+        """Computes log10 of the flow alone, a float."""
+        nothing = np.zeros(len(self.task.groups), np.int64)
+        return self(weights, alive, nothing, 1).log10_flow
 
 
-def _warn_of_collapse(masks):
-    """Says so if no path is left through the masked model."""
-    if masks.log10_flow != -math.inf:
-        return
-    empty = [path for path, mask in masks.items() if not mask.any()]
-    warnings.warn(
-        "Layer collapse: at this sparsity no path is left from the model's "
-        f"inputs to its outputs ({masks!r}; without any weight: "
-        f"{', '.join(empty) or 'none'}). It cannot learn. Use more `rounds` "
-        "(the paper's 100) or a lower sparsity.",
-        stacklevel=4,
-    )
+def score(task, weights):
+    """Scores weights once.
+
+    Args:
+        task: `task.Task`.
+        weights: tensor of shape (n,), see `task.Task.start`.
+
+    Returns:
+        Tensor of shape (n,), and the `scorers.Flow`.
+
+    Raises:
+        ValueError: if a score is NaN, or the flow exceeds the dtype.
+    """
+    number = tf.constant(1, tf.int64)
+
+    @tf.function(autograph=False)
+    def run():
+        return _scored(task, weights, True, number)
+
+    scores, flow, fault = run()
+    _check(task, int(fault), weights, number)
+    return scores, flow
 
 
-class _Bar:
-    """A progress bar over rounds, on a terminal."""
+def _scored(task, weights, alive, number):
+    """Returns scores (n,), the flow, and the fault, traced."""
+    scores, flow = task.bound(task.split(weights), number)
+    fault = tf.constant(_FINE)
+    if flow is None:
+        flow = scorers.Flow(tf.constant(math.nan), tf.constant(0.0))
+    else:
+        fault = tf.where(flow.log10 < math.inf, _FINE, _OVERFLOW)
+    scores = tf.concat([tf.reshape(s, [-1]) for s in scores], axis=0)
+    is_nan = tf.reduce_any(tf.math.is_nan(scores) & alive)
+    return scores, flow, tf.where(is_nan & (fault == _FINE), _NAN, fault)
 
-    def __init__(self, rounds, wanted, line):
-        self._bar = None
-        if wanted and sys.stdout.isatty():
-            self._bar = line.utils.Progbar(rounds, unit_name="round")
 
-    def advance(self):
-        """One round is done."""
-        if self._bar is not None:
-            self._bar.add(1)
+def _check(task, fault, weights, number):
+    """Raises ValueError if a round could not be computed."""
+    if fault == _OVERFLOW:
+        raise ValueError(
+            f"The flow of model {task.graph.model.name!r} exceeds the "
+            f"range of {task.scorer.dtype}, so its scores mean nothing. "
+            "Use `scorer=synflow_tf.scorers.SynFlow()` with its defaults, "
+            "dtype='float64' and rescale=True."
+        )
+    if fault == _NAN:
+        scores, _ = task.bound(task.split(weights), number)
+        scores = zip(task.weights, scores, strict=True)
+        broken = [w for w, s in scores if tf.reduce_any(tf.math.is_nan(s))]
+        raise ValueError(
+            "Argument `scorer` must give numbers, of which the lowest are "
+            f"removed. Received: scorer={task.scorer!r}, whose scores of "
+            f"weight {broken[0].path!r} have a NaN."
+        )

@@ -1,37 +1,52 @@
-"""Which weights are removed: the lowest scores, in exact numbers.
+"""Removes the lowest scores, in exact numbers.
 
-Non-negative IEEE floats order like their bits, so the k-th lowest score is
-found by counting how often each value of the highest 16 bits occurs, then of
-the next 16 among the scores that share the highest, and so on (radix select):
-linear in the number of scores, where sorting 14.7 million takes seconds.
+IEEE floats order like their bits, so the k-th lowest score is found by counting
+how often each value of the highest 16 bits occurs, then of the next 12 among
+the scores that share the highest, and so on (radix select): linear in the
+number of scores, where sorting 14.7 million takes seconds. Only what is not
+removed yet is looked at: at a compression of 1000 that is a seventh of all.
 """
 
 import tensorflow as tf
 
-# Bits of a score that are looked at together. Many at first, so that few
-# scores share them; fewer then, since the histogram itself takes time.
+# Bits that are looked at together. Many at first, so that few scores share
+# them; fewer then, since the histogram itself takes time.
 _FIRST_DIGIT = 16
 _DIGIT = 12
 
 
 def count_removed(density, size):
-    """How many of `size` weights to remove.
+    """Counts how many of `size` weights to remove: floor((1 - density) size).
 
     Args:
         density: float or `fractions.Fraction` in (0, 1], the fraction kept.
         size: int, the number of prunable weights.
 
     Returns:
-        int, floor((1 - density) size).
+        int.
     """
     return int((1 - density) * size)
+
+
+def keys(scores):
+    """Returns integers that order like floats, those below 1e-308 too.
+
+    Args:
+        scores: tensor of float32 or float64, without NaN.
+
+    Returns:
+        Tensor of int32 or int64, of the same shape; that of -0.0 is 0.
+    """
+    integer = tf.int64 if scores.dtype == tf.float64 else tf.int32
+    bits = tf.bitcast(scores, integer)
+    return tf.where(bits < 0, integer.min - bits, bits)
 
 
 def lowest(scores, alive, count):
     """Removes the lowest scores.
 
     Args:
-        scores: tensor of shape (n,), float32 or float64, all >= 0.
+        scores: tensor of shape (n,), float32 or float64, without NaN.
         alive: bool tensor of shape (n,), False for what is removed already;
             it ranks below everything and stays removed.
         count: int64 tensor of shape (), how many more to remove; at most as
@@ -40,37 +55,36 @@ def lowest(scores, alive, count):
     Returns:
         bool tensor of shape (n,): `alive` with exactly `count` more False.
     """
-    bits = scores.dtype.size * 8
-    integer = tf.int64 if bits == 64 else tf.int32
-    keys = tf.bitcast(scores, integer)
-    low = bits - _FIRST_DIGIT
-
-    # The sign bit is 0 in every score, so the highest digit is nobody's and
-    # stands for what is removed already.
-    digits = tf.cast(tf.bitcast(scores, tf.uint16)[:, -1], tf.int32)
-    digits = tf.where(alive, digits, 2**_FIRST_DIGIT - 1)
-    rank = tf.maximum(count - 1, 0)
-    ties, rank = _of_rank(digits, _FIRST_DIGIT, rank)
-    # `ties` are the alive scores that share all digits of the last one to go
+    places = tf.where(alive)
+    candidates = keys(tf.gather(scores, places[:, 0]))
+    low = scores.dtype.size * 8 - _FIRST_DIGIT
+    digits = tf.bitwise.right_shift(candidates, _like(low, candidates))
+    digits = tf.cast(digits, tf.int32) + 2 ** (_FIRST_DIGIT - 1)  # from 0
+    ties, rank = _of_rank(digits, _FIRST_DIGIT, tf.maximum(count - 1, 0))
+    # `ties` are the candidates that share all digits of the last one to go
     # so far, by index; `rank` is the rank of that one among them.
     while low > 0:
         width = min(_DIGIT, low)
         low -= width
         digits = tf.bitwise.right_shift(
-            tf.gather(keys, ties), tf.constant(low, integer)
+            tf.gather(candidates, ties), _like(low, candidates)
         )
         digits = tf.cast(digits & (2**width - 1), tf.int32)
         here, rank = _of_rank(digits, width, rank)
         ties = tf.gather(ties, here)
-    # Bits are compared, because floats below 1e-38 may be compared as 0.
-    threshold = tf.gather(keys, ties[0])
+    # None where nothing is alive.
+    threshold = tf.reduce_max(tf.gather(candidates, ties))
     kept_ties = ties[tf.minimum(rank + 1, count) :]
     kept = tf.tensor_scatter_nd_update(
-        keys > threshold,
+        candidates > threshold,
         kept_ties[:, None],
         tf.ones_like(kept_ties, tf.bool),
     )
-    return kept & alive
+    return tf.scatter_nd(places, kept, tf.shape(alive, tf.int64))
+
+
+def _like(value, tensor):
+    return tf.constant(value, tensor.dtype)
 
 
 def _of_rank(digits, width, rank):
@@ -102,7 +116,7 @@ def _of_rank(digits, width, rank):
 
 
 def _bin_of(counts, rank):
-    """The bin that an element is in, int32, and its rank there."""
+    """Returns the bin that an element is in, int32, and its rank there."""
     cumulative = tf.cumsum(counts)
     below = cumulative <= rank
     index = tf.reduce_sum(tf.cast(below, tf.int32))

@@ -1,144 +1,209 @@
-"""What is pruned: a model's prunable weights, and how they are scored."""
+"""Decides which weights take part in pruning, and how many go by when."""
 
+import dataclasses
 import itertools
-import math
+import typing
 
 import numpy as np
 import tensorflow as tf
 
 from synflow_tf import graph as graph_lib
-from synflow_tf import linearize
 from synflow_tf import scorers
-from synflow_tf.enforce import constraint as constraint_lib
 from synflow_tf.graph import selection
 from synflow_tf.graph import variables
+from synflow_tf.rounds import constraints
+from synflow_tf.rounds import diagnostics
+from synflow_tf.rounds import ranking
 
 
-class Problem:
-    """A model's prunable weights as one vector, and how they are scored."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """The weights to prune, as one vector, and the criterion bound to them.
 
-    def __init__(self, model, scorer, prunable, inputs):
-        self.scorer = scorers.SynFlow() if scorer is None else scorer
-        if not isinstance(self.scorer, scorers.Scorer):
-            raise TypeError(
-                "Argument `scorer` must be a `synflow_tf.scorers.Scorer`, such "
-                f"as `scorers.SynFlow()`. Received: scorer={scorer!r}"
-            )
-        self.graph = graph_lib.read(model, inputs)
-        self.weights = selection.select(model, prunable, graph=self.graph)
-        self.dtype = tf.as_dtype(self.scorer.dtype)
-        self.inputs = linearize.ones(self.graph, self.dtype)
-        for weight in variables.weights(model):
-            value = variables.value(weight.variable)
-            if value.dtype.is_floating and not np.isfinite(value).all():
-                raise ValueError(
-                    "Argument `model` must have finite weights. Received: "
-                    f"model={model.name!r}, whose weight {weight.path!r} has "
-                    "an entry that is NaN or infinite. Initialize the model "
-                    "again, or load weights from before it diverged."
-                )
+    Attributes:
+        graph: `graph.Graph`, the model.
+        weights: list of `variables.Weight`, those that are ranked.
+        scorer: `scorers.Scorer`.
+        bound: `scorers.Bound`, which scores `weights`; None before `bind`.
+        scope: "global" or "local".
+        floor: `constraints.Floor`, what is kept of each weight in any case.
+        findings: list of `Finding`.
+    """
+
+    graph: typing.Any
+    weights: list
+    scorer: typing.Any
+    bound: typing.Any
+    scope: str
+    floor: typing.Any
+    findings: list
+
+    def bound_to(self, weights):
+        """Returns the task of some of its weights, with the criterion bound."""
+        function = self.scorer.bind(self.graph.model, weights, self.graph)
+        if not isinstance(function, scorers.Bound):
+            function = scorers.Bound(function)
+        return dataclasses.replace(self, weights=weights, bound=function)
 
     @property
     def sizes(self):
-        """List of int, the numbers of entries of the weights."""
+        """Lists the numbers of entries of the weights."""
         return [weight.size for weight in self.weights]
 
-    def inspect(self, as_ones=()):
-        """Checks that scores mean something; see `scorers.Scorer.inspect`.
+    @property
+    def groups(self):
+        """Lists the sizes of the parts that are ranked apart."""
+        return self.sizes if self.scope == "local" else [sum(self.sizes)]
+
+    def target(self, density):
+        """Counts how many of each group are removed at a density, or None."""
+        counts = [ranking.count_removed(density, n) for n in self.groups]
+        return np.array(counts, np.int64)
+
+    def removed(self, masks):
+        """Counts how many of each group masks remove, an int64 array.
 
         Args:
-            as_ones: list of `variables.Weight` to take for ones.
-
-        Returns:
-            See `scorers.Scorer.inspect`.
-
-        Raises:
-            ValueError: if they do not.
+            masks: mapping of weight path to bool array; some may be missing.
         """
-        flat = self.start()
-        with tf.device(flat.device):
-            pieces = [
-                tf.ones_like(piece) if weight in as_ones else piece
-                for weight, piece in zip(
-                    self.weights, self.split(flat), strict=True
-                )
-            ]
-            return self.scorer.inspect(
-                self.graph, self._variables(), pieces, self.inputs
-            )
+        counts = [
+            np.count_nonzero(~masks[w.path]) if w.path in masks else 0
+            for w in self.weights
+        ]
+        counts = counts if self.scope == "local" else [sum(counts)]
+        return np.array(counts, np.int64)
 
-    def _variables(self):
-        return [weight.variable for weight in self.weights]
+    def aside(self, scores, alive):
+        """Returns what the floor keeps, or None, of bool tensors (n,)."""
+        kept = self.floor.of(
+            self.weights, self.split(scores), self.split(alive)
+        )
+        if kept is None:
+            return None
+        return tf.concat([tf.reshape(x, [-1]) for x in kept], axis=0)
 
-    def start(self, masks=None):
-        """The prepared weights, tensor of shape (n,), 0 where masked."""
+    def start(self, masks):
+        """Returns the prepared weights, a tensor of shape (n,), 0 where masked.
+
+        Args:
+            masks: mapping of weight path to bool array.
+        """
         pieces = []
         for weight in self.weights:
             value = variables.value(weight.variable)
             if value.dtype != tf.float64:
                 value = tf.cast(value, tf.float32)
-            if masks is not None and weight.path in masks:
+            if weight.path in masks:
                 value *= tf.cast(masks[weight.path], value.dtype)
             pieces.append(tf.reshape(value, [-1]))
         if len({piece.dtype for piece in pieces}) > 1:
             pieces = [tf.cast(piece, tf.float64) for piece in pieces]
         flat = tf.concat(pieces, axis=0)
-        return self.scorer.prepare(tf.cast(flat, self.dtype))
+        return self.scorer.prepare(tf.cast(flat, self.scorer.dtype))
 
-    def alive(self):
-        """Bool tensor of shape (n,): False where a mask is enforced."""
-        return tf.concat(
-            [tf.reshape(constraint_lib.alive(w), [-1]) for w in self.weights],
-            axis=0,
-        )
+    def alive(self, masks):
+        """Returns the masks as a bool tensor of shape (n,)."""
+        flat = [
+            masks[w.path].ravel() if w.path in masks else np.ones(w.size, bool)
+            for w in self.weights
+        ]
+        return tf.constant(np.concatenate(flat))
 
     def split(self, flat):
-        """The pieces of a vector, each of its weight's shape."""
+        """Returns the pieces of a vector, each of its weight's shape."""
         # Slices share memory with the vector; `tf.split` would copy it.
-        sizes = self.sizes
-        starts = [0, *itertools.accumulate(sizes[:-1])]
-        pieces = [
-            tf.slice(flat, [start], [size])
-            for start, size in zip(starts, sizes, strict=True)
-        ]
+        starts = [0, *itertools.accumulate(self.sizes[:-1])]
         return [
-            tf.reshape(piece, weight.shape)
-            for piece, weight in zip(pieces, self.weights, strict=True)
+            tf.reshape(tf.slice(flat, [start], [weight.size]), weight.shape)
+            for start, weight in zip(starts, self.weights, strict=True)
         ]
-
-    def scores(self, flat):
-        """Scores for weights, both of shape (n,), and the `scorers.Flow`."""
-        scores, flow = self.scorer.score(
-            self.graph, self._variables(), self.split(flat), self.inputs
-        )
-        self.has_flow = flow is not None
-        if not self.has_flow:
-            nothing = tf.zeros((), tf.float64)
-            flow = scorers.Flow(nothing + math.nan, nothing)
-        return tf.concat([tf.reshape(s, [-1]) for s in scores], axis=0), flow
 
     def named(self, flat):
-        """The pieces of a vector as a dict of arrays by weight path."""
-        pieces = self.split(flat)
-        return {
-            w.path: p.numpy() for w, p in zip(self.weights, pieces, strict=True)
-        }
+        """Returns the pieces of a vector as a dict of arrays by weight path."""
+        pieces = zip(self.weights, self.split(flat), strict=True)
+        return {weight.path: piece.numpy() for weight, piece in pieces}
 
-    def checked(self, flow):
-        """log10 of the flow as a float, if it did not overflow."""
-        flow = float(flow.log10)
-        if self.has_flow and (math.isnan(flow) or flow == math.inf):
+
+def select(model, options):
+    """Selects the weights that may take part, without scoring any.
+
+    Args:
+        model: a built model of either Keras line.
+        options: `options.Options`.
+
+    Returns:
+        `Task` that is not bound.
+
+    Raises:
+        TypeError: see `prune`.
+        ValueError: see `prune`.
+    """
+    graph = graph_lib.read(model, options.inputs)
+    weights = selection.select(model, options.prunable, graph=graph)
+    check_finite(model)
+    weights, unfit = constraints.fitting(weights, options.keep_n_of_m)
+    floor = constraints.Floor(options.keep_n_of_m, options.min_kept)
+    scorer, scope = options.scorer, options.scope
+    return Task(graph, weights, scorer, None, scope, floor, unfit)
+
+
+def bind(task, on_unscored, held):
+    """Binds the criterion, and leaves out the weights that have no score.
+
+    Args:
+        task: `Task`, from `select`.
+        on_unscored: "error" or "keep".
+        held: mapping of weight path to the mask that is enforced.
+
+    Returns:
+        `Task`.
+
+    Raises:
+        ValueError: see `prune`.
+    """
+    task = task.bound_to(task.weights)
+    scored, found = diagnostics.check(task, on_unscored, held)
+    if len(scored) < len(task.weights):
+        task = task.bound_to(scored)
+    return dataclasses.replace(task, findings=[*found, *task.findings])
+
+
+def check_reachable(task, alive, start, asked):
+    """Raises ValueError unless so many weights can be removed.
+
+    Args:
+        task: `Task`.
+        alive: bool tensor of shape (n,).
+        start: int64 array, how many of each group are removed already.
+        asked: int64 array, how many of each group are to be removed.
+    """
+    kept = task.aside(tf.cast(alive, tf.float32), alive)
+    if kept is not None:
+        parts = tf.split(kept, task.groups)
+        counts = [int(tf.math.count_nonzero(part)) for part in parts]
+        task.floor.check(np.array(task.groups) - asked, np.array(counts))
+    if np.any(asked < start):
+        raise ValueError(
+            "Argument `sparsity` (or `compression`, `schedule`) must ask for "
+            "no fewer removed weights than model "
+            f"{task.graph.model.name!r} is held to: "
+            f"{int(start.sum()):,} of {sum(task.groups):,} are removed "
+            "already. Received: a call that asks for "
+            f"{int(asked.sum()):,} (with scope='local', for fewer of one "
+            "kernel). To begin again: "
+            "`synflow_tf.Masks.enforced(model).release(model)`; removed "
+            "weights are 0 then, but free."
+        )
+
+
+def check_finite(model):
+    """Raises ValueError if a weight of a model is NaN or infinite."""
+    for weight in variables.weights(model):
+        value = variables.value(weight.variable)
+        if value.dtype.is_floating and not np.isfinite(value).all():
             raise ValueError(
-                f"The flow of model {self.graph.model.name!r} exceeds the "
-                f"range of {self.scorer.dtype}, so its scores mean nothing. "
-                "Use `scorer=synflow_tf.scorers.SynFlow()` with its defaults, "
-                "dtype='float64' and rescale=True."
+                "Argument `model` must have finite weights. Received: "
+                f"model={model.name!r}, whose weight {weight.path!r} has "
+                "an entry that is NaN or infinite. Initialize the model "
+                "again, or load weights from before it diverged."
             )
-        return flow
-
-
-def traced(function, args):
-    """A function of tensors, traced once for arguments like `args`."""
-    function = tf.function(function, autograph=False)
-    # A concrete function, because TensorFlow warns of many traced ones.
-    return function.get_concrete_function(*args)

@@ -9,8 +9,8 @@ class Flow(typing.NamedTuple):
 
     Attributes:
         log10: float64 tensor of shape (), log10 of the flow R.
-        exponent: float64 tensor of shape (): the scores that come with it are
-            2 to the power of minus this times what they are.
+        exponent: float64 tensor of shape (): true score = score that comes
+            with it * 2**exponent.
     """
 
     log10: typing.Any
@@ -18,19 +18,44 @@ class Flow(typing.NamedTuple):
 
 
 class Scorer(abc.ABC):
-    """What each weight is worth: the base class of the criteria.
+    """The base class of the criteria, which say what each weight is worth.
 
-    A criterion implements `score`, a pure function of tensors that is traced
-    once and then run in every round.
+    A criterion is bound to a model once per call. That gives a function of
+    tensors, which is traced once and then run in every round.
+
+    Args:
+        data: the data of a criterion that needs some, else None: whatever its
+            `bind` takes, such as a `tf.data.Dataset`.
 
     Attributes:
         dtype: str, "float64" or "float32": what scores are computed in.
+        needs_data: bool, False unless a class says otherwise. Without its data
+            such a criterion is an error when it is used.
+
+    >>> import tensorflow as tf
+    >>> class Random(synflow_tf.scorers.Scorer):
+    ...     def bind(self, model, weights, graph):
+    ...         def score(tensors, round):
+    ...             seeds = [(index, round) for index in range(len(tensors))]
+    ...             return [
+    ...                 tf.random.stateless_normal(w.shape, seed, w.dtype)
+    ...                 for w, seed in zip(tensors, seeds)
+    ...             ], None
+    ...         return score
+    >>> model = synflow_tf.models.fc((8, 8, 1))
+    >>> synflow_tf.compute_masks(model, 0.5, rounds=2, scorer=Random()).kept
+    23700
     """
 
     dtype = "float64"
+    needs_data = False
+    data = None
+
+    def __init__(self, data=None):
+        self.data = data
 
     def prepare(self, weight):
-        """What of a weight the criterion depends on; computed once.
+        """Computes what of a weight the criterion depends on, once per call.
 
         Args:
             weight: tensor, the weight's value, of `dtype`.
@@ -42,38 +67,74 @@ class Scorer(abc.ABC):
         return weight
 
     @abc.abstractmethod
-    def score(self, graph, variables, weights, inputs):
-        """Scores the prunable weights.
+    def bind(self, model, weights, graph):
+        """Prepares to score the weights of a model.
 
         Args:
-            graph: `graph.Graph`, the model.
-            variables: list of Keras variables, the prunable ones.
-            weights: list of tensors, what `prepare` gave for each of them,
-                and 0 where a weight is removed; of `dtype`.
-            inputs: list of tensors of ones, one for each input of the model
-                that is a float, of `dtype`.
+            model: the Keras model, to be left as it is.
+            weights: list of `synflow_tf.Weight`, those to score.
+            graph: `graph.Graph`, the operations of the model.
 
         Returns:
-            A pair: list of tensors >= 0 of the shapes of `weights`, the
-            scores; and the `Flow`, or None if the criterion knows no flow.
+            A pure function `(tensors, round)` of tensors, or a `Bound`.
+            `tensors` is a list, what `prepare` gave for each weight, and 0
+            where it is removed. `round` is an int64 tensor of shape (), from
+            1. It returns a pair: a list of tensors of the same shapes and
+            dtype, the scores, any finite numbers, of which the lowest are
+            removed; and the `Flow`, or None if the criterion knows no flow.
         """
 
-    def inspect(self, graph, variables, weights, inputs):
-        """Checks, once and eagerly, that the scores will mean something.
+
+class Bound:
+    """A criterion bound to a model. `SynFlow` also checks and explains.
+
+    Args:
+        function: what `Scorer.bind` returns.
+
+    Attributes:
+        findings: list of `Finding`, after `check`.
+    """
+
+    def __init__(self, function=None):
+        self._function = function
+        self.findings = []
+
+    def __call__(self, tensors, round):
+        """Scores; see `Scorer.bind`."""
+        return self._function(tensors, round)
+
+    def check(self, tensors):
+        """Checks, eagerly, that the scores will mean something.
 
         Args:
-            graph: see `score`.
-            variables: see `score`.
-            weights: see `score`.
-            inputs: see `score`.
+            tensors: list of tensors; see `Scorer.bind`.
 
         Returns:
-            None, or a pair: the scores up to a common factor, a list of
-            tensors, of which one that is all 0 is an error; and the list of
-            variables that are scales of 0 and counted as ones.
+            None; or the scores up to a common factor, a list of tensors, of
+            which one that is all 0 says that its weight has no score.
 
         Raises:
             ValueError: if they will not; it names the layer.
         """
-        del graph, variables, weights, inputs
+        del tensors
         return None
+
+    def why_unscored(self, weight):
+        """Returns a sentence: why a `Weight` has no score."""
+        return f"{weight.path!r} scores 0 in every entry."
+
+    def explain(self, empty, tensors):
+        """Explains why a model still works without some weights.
+
+        Args:
+            empty: list of `Weight` all of whose entries are removed.
+            tensors: list of tensors; see `Scorer.bind`.
+
+        Returns:
+            list of `Finding`.
+        """
+        del empty, tensors
+        return []
+
+    def refresh(self):
+        """Reads the weights that are not scored anew, after training."""

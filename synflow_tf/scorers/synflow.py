@@ -11,12 +11,15 @@ import math
 import tensorflow as tf
 
 from synflow_tf import _validation
+from synflow_tf import findings
 from synflow_tf import linearize
 from synflow_tf.graph import identity
+from synflow_tf.graph import variables
 from synflow_tf.scorers import base
 
 _VARIANTS = ("homogeneous", "authors")
 _DTYPES = ("float64", "float32")
+_SCALE = "0 in every entry, as training starts from it: counted as ones"
 
 
 class SynFlow(base.Scorer):
@@ -45,70 +48,125 @@ class SynFlow(base.Scorer):
     """
 
     def __init__(self, variant="homogeneous", dtype="float64", rescale=True):
+        super().__init__()
         self.variant = _validation.choice("variant", variant, _VARIANTS)
         self.rescale = bool(rescale)
         self.dtype = _validation.choice("dtype", dtype, _DTYPES)
 
     def prepare(self, weight):
-        """The absolute value: all that a linearized weight is."""
+        """Computes the absolute value: all that a linearized weight is."""
         return tf.abs(weight)
 
-    def score(self, graph, variables, weights, inputs):
-        """Scores the prunable weights; see `Scorer.score`."""
+    def bind(self, model, weights, graph):
+        """Linearizes the model, once; see `Scorer.bind`."""
+        del model
+        return _LinearizedModel(self, weights, graph)
+
+
+class _LinearizedModel(base.Bound):
+    """The linear graph of a model, and how its weights score in it."""
+
+    def __init__(self, scorer, weights, graph):
+        super().__init__()
+        self._graph = graph
+        self._rescale = scorer.rescale
+        self._dtype = tf.as_dtype(scorer.dtype)
+        self._variables = [weight.variable for weight in weights]
+        self._homogeneous = scorer.variant == "homogeneous"
+        self._lowered = (
+            self._lower() if self._homogeneous else linearize.plain(graph)
+        )
+        self._inputs = linearize.ones(self._lowered, self._dtype)
+
+    def _lower(self):
+        scored = identity.IdentitySet(self._variables)
+        return linearize.lower(self._graph, scored)
+
+    def __call__(self, tensors, round):
+        """Scores; see `Scorer.bind`."""
+        del round
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(weights)
-            linear = self._linear(variables, weights)
-            lowered = self._graph(graph, variables)
-            outputs = linearize.run(lowered, linear, inputs)
+            tape.watch(tensors)
+            linear = self._linear(tensors)
+            outputs = linearize.run(self._lowered, linear, self._inputs)
             flow = linearize.flow_of(outputs)
         gradients = tape.gradient(
-            flow, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            flow, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         repeated = identity.IdentityDict()
-        if self.variant == "homogeneous":
-            repeated.update((variable, 1) for variable in graph.repeated)
+        if self._homogeneous:
+            repeated.update((variable, 1) for variable in self._graph.repeated)
             repeated.update(linear.repeated)
         scores = [
             _once(tf.abs(w * g), flow, repeated.get(variable))
             for w, g, variable in zip(
-                weights, gradients, variables, strict=True
+                tensors, gradients, self._variables, strict=True
             )
         ]
         log10 = tf.math.log(tf.cast(flow, tf.float64)) / math.log(10.0)
         log10 += linear.exponent * math.log10(2.0)
         return scores, base.Flow(log10, linear.exponent)
 
-    def inspect(self, graph, variables, weights, inputs):
-        """Checks the linearized model; see `Scorer.inspect`."""
-        if self.variant == "authors":
+    def check(self, tensors):
+        """Checks the linearized model; see `Bound.check`."""
+        if not self._homogeneous:
             return None
         gradients, zero_scales = linearize.check(
-            self._graph(graph, variables),
-            lambda: self._linear(variables, weights),
-            weights,
-            inputs,
+            self._lowered, lambda: self._linear(tensors), tensors, self._inputs
         )
+        self.findings = self._of_scales(zero_scales)
         # One by one, so that both are not in memory at once.
-        return [w * gradients.pop(0) for w in weights], zero_scales
+        return [w * gradients.pop(0) for w in tensors]
 
-    def _graph(self, graph, variables):
-        """The nodes to run."""
-        if self.variant == "authors":
-            return linearize.plain(graph)
-        return linearize.lower(graph, identity.IdentitySet(variables))
+    def _of_scales(self, scales):
+        if not scales:
+            return []
+        weights = variables.weights(self._graph.model)
+        paths = identity.IdentityDict((w.variable, w.path) for w in weights)
+        names = [paths.get(scale, scale.name) for scale in scales]
+        return [findings.Finding("scale", name, _SCALE) for name in names]
 
-    def _linear(self, variables, weights):
-        """The weights to run them with."""
+    def why_unscored(self, weight):
+        """Says why no flow passes; see `Bound.why_unscored`."""
+        if not tf.reduce_any(variables.value(weight.variable) != 0):
+            return f"all entries of {weight.path!r} are 0."
+        if not self._graph.uses(weight.variable):
+            return f"no output of the model depends on {weight.path!r}."
+        return (
+            f"{weight.path!r} is multiplied by 0, or its layer "
+            f"{weight.layer.name!r} is not on a way from input to output."
+        )
+
+    def explain(self, empty, tensors):
+        """Finds the paths that carry the flow; see `Bound.explain`."""
+        places = linearize.skip_paths(
+            self._lowered if self._homogeneous else self._lower(),
+            self._linear(tensors, affine=False),
+            self._inputs,
+            [weight.variable for weight in empty],
+        )
+        found = []
+        for weight, (where, through) in zip(empty, places, strict=True):
+            text = f"empty; at {where!r} the flow comes through {through!r}"
+            if not where:
+                text = "empty; other outputs of the model carry the flow"
+            elif where == through:
+                text = f"empty; the rest of {where!r} carries the flow"
+            found.append(findings.Finding("empty", weight.path, text))
+        return found
+
+    def _linear(self, tensors, affine=None):
+        """Returns the weights to run the graph with."""
         return linearize.LinearWeights(
-            zip(variables, weights, strict=True),
-            weights[0].dtype,
-            affine=self.variant == "authors",
-            rescale=self.rescale,
+            zip(self._variables, tensors, strict=True),
+            self._dtype,
+            affine=not self._homogeneous if affine is None else affine,
+            rescale=self._rescale,
         )
 
 
 def _once(scores, flow, gates):
-    """Scores of a kernel as if every path passed it once.
+    """Divides the scores of a kernel by how often a path passes it.
 
     A path passes the kernels of a loop, or of a recurrent layer, at each step,
     so their scores sum to many times the flow, and all other layers would be

@@ -1,15 +1,18 @@
 """`prune_synflow`, in the place of tfmot's `prune_low_magnitude`."""
 
+import dataclasses
+
 import tf_keras
 
-from synflow_tf import _validation
 from synflow_tf import masks as masks_lib
+from synflow_tf import options as options_lib
 from synflow_tf import pruning
-from synflow_tf.enforce import constraint as constraint_lib
+from synflow_tf.graph import identity
+from synflow_tf.graph import keras_private
 from synflow_tf.graph import lines
 from synflow_tf.graph import selection
 from synflow_tf.graph import wrappers
-from synflow_tf.rounds import loop
+from synflow_tf.rounds import task as task_lib
 from synflow_tf.tfmot import gradual
 from synflow_tf.tfmot import wrapping
 
@@ -56,10 +59,8 @@ def prune_synflow(
             a list of layers, of `model`.
         sparsity: number in [0, 1), the fraction of the prunable weights to
             remove. Exactly one of this, `compression`, `schedule`,
-            `keep_n_of_m` and `pruning_schedule`.
-        compression: number >= 1; see `synflow_tf.prune`.
-        schedule: a schedule over the rounds of pruning before training.
-        keep_n_of_m: a pair of int.
+            `keep_n_of_m` and `pruning_schedule`. See `synflow_tf.prune` for
+            all arguments that are not described here.
         pruning_schedule: a schedule over training steps, of tfmot or of
             `synflow_tf.schedules`: `fit` prunes gradually. The schedule says
             when and how much, counted by the wrappers' `pruning_step` as in
@@ -68,14 +69,6 @@ def prune_synflow(
             they are pruned.
         pruning_policy: a tfmot `PruningPolicy`: layers it does not allow are
             not pruned.
-        rounds: int >= 1; see `synflow_tf.prune`, like all that follow.
-        scorer: a `scorers.Scorer`.
-        scope: "global" or "local".
-        min_kept: int >= 0.
-        prunable: which weights.
-        inputs: an example batch, or specs.
-        on_unscored: "error" or "keep".
-        progress: bool.
 
     Returns:
         A model of tf_keras; a layer or list of layers if such were given.
@@ -95,27 +88,13 @@ def prune_synflow(
     >>> synflow_tf.Masks.enforced(wrapped).kept
     4740
     """
-    amount = {
-        "sparsity": sparsity,
-        "compression": compression,
-        "schedule": schedule,
-        "keep_n_of_m": keep_n_of_m,
-    }
-    _validation.exactly_one({**amount, "pruning_schedule": pruning_schedule})
+    options = options_lib.Options.of(locals())
     context, layers = _context(to_prune, model)
     wrapping.check(context)
-    options = {
-        "scorer": scorer,
-        "scope": scope,
-        "min_kept": min_kept,
-        "prunable": _allowed(context, layers, prunable, pruning_policy, inputs),
-        "inputs": inputs,
-        "on_unscored": on_unscored,
-    }
+    chosen = _allowed(context, layers, prunable, pruning_policy, inputs)
+    options = dataclasses.replace(options, prunable=chosen)
     if pruning_schedule is None:
-        masks = pruning.compute_masks(
-            context, **amount, **options, rounds=rounds, progress=progress
-        )
+        masks = pruning.computed(context, options)
         if layers is None:
             wrapped = wrapping.wrap_model(context, masks)
             vars(wrapped).pop("fit", None)  # of gradual pruning before
@@ -123,13 +102,18 @@ def prune_synflow(
         wrapped = wrapping.wrap_layers(layers, context, masks)
         several = isinstance(to_prune, (list, tuple))
         return wrapped if several else wrapped[0]
-    _check_gradual(pruning_schedule, to_prune, layers)
-    callback = gradual.Gradual(
-        schedule=pruning_schedule, **options, rounds=rounds
-    )
-    weights = loop.Iteration(context, **options).problem.weights
-    masks = masks_lib.Masks({w.path: constraint_lib.alive(w) for w in weights})
+    if layers is not None:
+        raise ValueError(
+            "Argument `pruning_schedule` is for models, whose `fit` prunes. "
+            f"Received: to_prune={to_prune!r}. Give the whole model, and say "
+            "with `prunable=` which layers."
+        )
+    held = masks_lib.Masks.enforced(context) or {}
+    task = task_lib.select(context, options)
+    task = task_lib.bind(task, on_unscored, held)
+    masks = masks_lib.Masks(task.named(task.alive(held)))
     wrapped = wrapping.wrap_model(context, masks)
+    callback = gradual.Gradual(**options.arguments())
     vars(wrapped)["fit"] = gradual.fit_with(wrapped, callback)
     return wrapped
 
@@ -168,8 +152,8 @@ def _context(to_prune, model):
             f"Received: model={model!r}"
         )
     lines.check_built(model)
-    known = {id(layer) for layer in model._flatten_layers()}
-    foreign = [x.name for x in layers if id(x) not in known]
+    known = identity.IdentitySet([model, *keras_private.layers_within(model)])
+    foreign = [layer.name for layer in layers if layer not in known]
     if foreign:
         raise ValueError(
             f"Argument `to_prune` must have layers of model {model.name!r}. "
@@ -197,21 +181,6 @@ def _not_of_tf_keras(value):
     )
 
 
-def _check_gradual(pruning_schedule, to_prune, layers):
-    if not callable(pruning_schedule):
-        raise TypeError(
-            "Argument `pruning_schedule` must be a schedule of tfmot or of "
-            "`synflow_tf.schedules`. Received: "
-            f"pruning_schedule={pruning_schedule!r}"
-        )
-    if layers is not None:
-        raise ValueError(
-            "Argument `pruning_schedule` is for models, whose `fit` prunes. "
-            f"Received: to_prune={to_prune!r}. Give the whole model, and say "
-            "with `prunable=` which layers."
-        )
-
-
 def _allowed(model, layers, prunable, policy, inputs):
     """The weights of some layers that a policy allows, as a `prunable`."""
     if layers is None and policy is None:
@@ -222,13 +191,13 @@ def _allowed(model, layers, prunable, policy, inputs):
     layers = [wrappers.inside(layer) for layer in layers]
     if policy is not None:
         layers = filter(policy.allow_pruning, layers)
-    within = {id(v) for layer in layers for v in layer.weights}
-    chosen = selection.select(model, prunable, inputs)
-    chosen = {id(w.variable) for w in chosen} & within
+    within = identity.IdentitySet(v for layer in layers for v in layer.weights)
+    selected = selection.select(model, prunable, inputs)
+    chosen = within & [w.variable for w in selected]
     if not chosen:
         raise ValueError(
             "Argument `to_prune` must have weights to prune. Received: "
             f"pruning_policy={policy!r} and prunable={prunable!r}, which leave "
             f"none of them in model {model.name!r}."
         )
-    return lambda layer, weight: id(weight.variable) in chosen
+    return lambda layer, weight: weight.variable in chosen
