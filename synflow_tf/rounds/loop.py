@@ -153,7 +153,7 @@ def score(task, weights):
 
 def _scored(task, weights, alive, number):
     """Returns scores (n,), the flow, and the fault, traced."""
-    scores, flow = task.bound(task.split(weights), number)
+    scores, flow = task.bound.score(task.split(weights), number)
     fault = tf.constant(_FINE)
     if flow is None:
         flow = scorers.Flow(tf.constant(math.nan), tf.constant(0.0))
@@ -174,7 +174,7 @@ def _check(task, fault, weights, number):
             "dtype='float64' and rescale=True."
         )
     if fault == _NAN:
-        scores, _ = task.bound(task.split(weights), number)
+        scores, _ = task.bound.score(task.split(weights), number)
         scores = zip(task.weights, scores, strict=True)
         broken = [w for w, s in scores if tf.reduce_any(tf.math.is_nan(s))]
         raise ValueError(

@@ -120,4 +120,5 @@ def _bin_of(counts, rank):
     cumulative = tf.cumsum(counts)
     below = cumulative <= rank
     index = tf.reduce_sum(tf.cast(below, tf.int32))
+    index = tf.minimum(index, tf.size(counts) - 1)  # where nothing is counted
     return index, rank - tf.reduce_max(tf.where(below, cumulative, 0))

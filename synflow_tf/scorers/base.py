@@ -89,19 +89,21 @@ class Bound:
     """A criterion bound to a model. `SynFlow` also checks and explains.
 
     Args:
-        function: what `Scorer.bind` returns.
+        score: the function that `Scorer.bind` describes; None for a subclass
+            that has it as a method.
 
     Attributes:
         findings: list of `Finding`, after `check`.
     """
 
-    def __init__(self, function=None):
-        self._function = function
+    def __init__(self, score=None):
+        if score is not None:
+            self.score = score
         self.findings = []
 
-    def __call__(self, tensors, round):
-        """Scores; see `Scorer.bind`."""
-        return self._function(tensors, round)
+    def score(self, tensors, round):
+        """Scores; the function that `Scorer.bind` describes."""
+        raise NotImplementedError
 
     def check(self, tensors):
         """Checks, eagerly, that the scores will mean something.

@@ -82,8 +82,8 @@ class _LinearizedModel(base.Bound):
         scored = identity.IdentitySet(self._variables)
         return linearize.lower(self._graph, scored)
 
-    def __call__(self, tensors, round):
-        """Scores; see `Scorer.bind`."""
+    def score(self, tensors, round):
+        """Scores by one gradient; see `Scorer.bind`."""
         del round
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(tensors)
