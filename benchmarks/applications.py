@@ -112,42 +112,31 @@ def prune(model, rounds):
         median round) and empty (list of 3 int, or of None once no path is
         left).
     """
-    import numpy as np
-    import tensorflow as tf
-
-    from synflow_tf import pruning
+    from synflow_tf import options as options_lib
     from synflow_tf.rounds import loop
-    from synflow_tf.rounds import ranking
     from synflow_tf.rounds import task as task_lib
 
-    iterations = loop.Iteration(model, on_unscored="keep")
-    problem = iterations.problem
-    size = sum(problem.sizes)
-    weights = problem.start()
-    alive = tf.ones_like(weights, tf.bool)
-    nothing = tf.zeros(1, tf.int64)
-    step = task_lib.traced(iterations.one_round, (weights, alive, nothing))
-    _, _, flow = step(weights, alive, nothing)
-    log10_flow = problem.checked(flow)
-    removed, seconds, empty = 0, [], []
-    densities = pruning.round_densities(compression=1000, rounds=rounds)
-    for t, density in enumerate(densities, 1):
-        target = ranking.count_removed(density, size)
-        more = tf.constant([target - removed], tf.int64)
-        removed = target
-        start = time.perf_counter()
-        weights, alive, _ = step(weights, alive, more)
-        alive.numpy()
+    options = options_lib.Options(
+        compression=1000, rounds=rounds, on_unscored="keep"
+    )
+    task = task_lib.bind(task_lib.select(model, options), "keep", {})
+    step = loop.Step(task)
+    weights, alive = task.start({}), task.alive({})
+    log10_flow = step.log10_flow(weights, alive)
+    targets = map(task.target, options.densities)
+    seconds, empty = [], []
+    start = time.perf_counter()
+    for record in loop.rounds(step, weights, alive, targets):
         seconds.append(time.perf_counter() - start)
-        if t % (rounds // 3) == 0:
-            _, _, flow = step(weights, alive, nothing)
-            masks = problem.named(alive).values()
-            count = sum(not np.any(mask) for mask in masks)
-            left = problem.checked(flow) > -math.inf
-            empty.append(count if left else None)
+        if len(seconds) % (rounds // 3) == 0:
+            masks = task.named(record.alive).values()
+            flow = step.log10_flow(record.weights, record.alive)
+            count = sum(not mask.any() for mask in masks)
+            empty.append(count if flow > -math.inf else None)
+        start = time.perf_counter()
     return {
-        "weights": size,
-        "kernels": len(problem.weights),
+        "weights": sum(task.sizes),
+        "kernels": len(task.weights),
         "log10_flow": log10_flow,
         "seconds": statistics.median(seconds),
         "empty": empty,

@@ -50,6 +50,9 @@ class Floor:
         self._keep_n_of_m = keep_n_of_m
         self._min_kept = min_kept
 
+    def __bool__(self):
+        return self._keep_n_of_m is not None or bool(self._min_kept)
+
     def of(self, weights, scores, alive):
         """Says which weights are set aside.
 
@@ -59,11 +62,8 @@ class Floor:
             alive: list of bool tensors of the same shapes.
 
         Returns:
-            list of bool tensors of the same shapes, only of what is alive; or
-            None if nothing is set aside.
+            list of bool tensors of the same shapes, only of what is alive.
         """
-        if self._keep_n_of_m is None and not self._min_kept:
-            return None
         return [
             self._of_one(*args)
             for args in zip(weights, scores, alive, strict=True)

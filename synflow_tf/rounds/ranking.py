@@ -7,6 +7,8 @@ number of scores, where sorting 14.7 million takes seconds. Only what is not
 removed yet is looked at: at a compression of 1000 that is a seventh of all.
 """
 
+import functools
+
 import tensorflow as tf
 
 # Bits that are looked at together. Many at first, so that few scores share
@@ -55,8 +57,24 @@ def lowest(scores, alive, count):
     Returns:
         bool tensor of shape (n,): `alive` with exactly `count` more False.
     """
-    places = tf.where(alive)
-    candidates = keys(tf.gather(scores, places[:, 0]))
+    return _traced(scores.dtype)(scores, alive, count)
+
+
+@functools.cache
+def _traced(dtype):
+    """Returns `_lowest`, traced once for vectors of any length."""
+    signature = [
+        tf.TensorSpec([None], dtype),
+        tf.TensorSpec([None], tf.bool),
+        tf.TensorSpec([], tf.int64),
+    ]
+    return tf.function(_lowest, input_signature=signature, autograph=False)
+
+
+def _lowest(scores, alive, count):
+    every = keys(scores)
+    places = tf.where(alive)[:, 0]
+    candidates = tf.gather(every, places)
     low = scores.dtype.size * 8 - _FIRST_DIGIT
     digits = tf.bitwise.right_shift(candidates, _like(low, candidates))
     digits = tf.cast(digits, tf.int32) + 2 ** (_FIRST_DIGIT - 1)  # from 0
@@ -74,13 +92,12 @@ def lowest(scores, alive, count):
         ties = tf.gather(ties, here)
     # None where nothing is alive.
     threshold = tf.reduce_max(tf.gather(candidates, ties))
-    kept_ties = ties[tf.minimum(rank + 1, count) :]
-    kept = tf.tensor_scatter_nd_update(
-        candidates > threshold,
+    kept_ties = tf.gather(places, ties[tf.minimum(rank + 1, count) :])
+    return tf.tensor_scatter_nd_update(
+        alive & (every > threshold),
         kept_ties[:, None],
         tf.ones_like(kept_ties, tf.bool),
     )
-    return tf.scatter_nd(places, kept, tf.shape(alive, tf.int64))
 
 
 def _like(value, tensor):

@@ -74,12 +74,11 @@ class Task:
         return np.array(counts, np.int64)
 
     def aside(self, scores, alive):
-        """Returns what the floor keeps, or None, of bool tensors (n,)."""
-        kept = self.floor.of(
-            self.weights, self.split(scores), self.split(alive)
-        )
-        if kept is None:
+        """Returns what the floor keeps: bool tensor (n,), or None for nothing."""
+        if not self.floor:
             return None
+        scores, alive = self.split(scores), self.split(alive)
+        kept = self.floor.of(self.weights, scores, alive)
         return tf.concat([tf.reshape(x, [-1]) for x in kept], axis=0)
 
     def start(self, masks):

@@ -38,7 +38,7 @@ class Scorer(abc.ABC):
     ...         def score(tensors, round):
     ...             seeds = [(index, round) for index in range(len(tensors))]
     ...             return [
-    ...                 tf.random.stateless_normal(w.shape, seed, w.dtype)
+    ...                 tf.random.stateless_normal(w.shape, seed, dtype=w.dtype)
     ...                 for w, seed in zip(tensors, seeds)
     ...             ], None
     ...         return score
