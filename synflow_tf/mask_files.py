@@ -1,4 +1,4 @@
-"""Files of masks: one bit for each weight, in a NumPy archive."""
+"""Writes and reads files of masks: NumPy archives of one bit per weight."""
 
 import json
 import zipfile
@@ -9,13 +9,7 @@ _FORMAT = "synflow_tf masks 1"
 
 
 def write(path, masks, meta):
-    """Writes masks.
-
-    Args:
-        path: str or `os.PathLike`, the file.
-        masks: mapping of weight path to bool array.
-        meta: dict of what JSON can hold, written with them.
-    """
+    """Writes a mapping of weight path to bool array, and `meta` for JSON."""
     shapes = {name: mask.shape for name, mask in masks.items()}
     meta = {"format": _FORMAT, "shapes": shapes, **meta}
     flat = np.concatenate([mask.ravel() for mask in masks.values()])
@@ -26,17 +20,9 @@ def write(path, masks, meta):
 
 
 def read(path):
-    """Reads what `write` wrote.
+    """Reads what `write` wrote: a dict of path to array of 0 and 1, and `meta`.
 
-    Args:
-        path: str or `os.PathLike`, the file.
-
-    Returns:
-        A pair: dict of weight path to array of 0 and 1, and the dict `meta`.
-
-    Raises:
-        ValueError: if the file is not one of masks, or is truncated.
-        OSError: if it cannot be read.
+    Raises ValueError if the file is another one, or is truncated.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
