@@ -6,6 +6,8 @@ import zipfile
 import numpy as np
 
 _FORMAT = "synflow_tf masks 1"
+# The errors that NumPy, JSON and the code below raise for other files.
+_UNREADABLE = (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
 
 
 def write(path, masks, meta):
@@ -37,13 +39,7 @@ def read(path):
             masks[name] = bits[start : start + size].reshape(shape)
             start += size
         return masks, meta
-    except (
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             "Argument `path` must be a file that `Masks.save` wrote. "
             f"Received: path={str(path)!r}, which is damaged or something "

@@ -32,12 +32,9 @@ def conv(input_shape=(28, 28, 1), classes=10, keras=None):
     _shared.check_sizes(input_shape)
     image = x = keras.Input(input_shape, name="image")
     for i in range(1, _CONVOLUTIONS + 1):
+        initializers = _shared.fan_in_uniform(keras, 9 * x.shape[-1])
         x = keras.layers.Conv2D(
-            _FILTERS,
-            3,
-            padding="same",
-            name=f"conv{i}",
-            **_shared.fan_in_uniform(keras, fan_in=9 * x.shape[-1]),
+            _FILTERS, 3, padding="same", name=f"conv{i}", **initializers
         )(x)
         x = keras.layers.ReLU(name=f"conv{i}_relu")(x)
     x = keras.layers.Flatten(name="flatten")(x)
@@ -46,5 +43,5 @@ def conv(input_shape=(28, 28, 1), classes=10, keras=None):
 
 
 def _dense(keras, x, units, name):
-    initializers = _shared.fan_in_uniform(keras, fan_in=x.shape[-1])
+    initializers = _shared.fan_in_uniform(keras, x.shape[-1])
     return keras.layers.Dense(units, name=name, **initializers)(x)

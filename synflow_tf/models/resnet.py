@@ -39,15 +39,9 @@ def _convolution(keras, x, filters, size, strides, name):
     """Adds a convolution padded as PyTorch's, with BatchNormalization."""
     if strides > 1 and size > 1:
         x = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
-    x = keras.layers.Conv2D(
-        filters,
-        size,
-        strides,
-        padding="same" if strides == 1 else "valid",
-        use_bias=False,
-        name=name,
-        **_shared.he_normal(keras),
-    )(x)
+    padding = "same" if strides == 1 else "valid"
+    settings = {"use_bias": False, "name": name, **_shared.he_normal(keras)}
+    x = keras.layers.Conv2D(filters, size, strides, padding, **settings)(x)
     return _shared.batch_normalization(keras, f"{name}_bn")(x)
 
 

@@ -52,12 +52,9 @@ def _vgg(name, depth, normalize):
         for stage, convolutions in enumerate(_CONVOLUTIONS[depth]):
             for _ in range(convolutions):
                 i += 1
+                settings = {"name": f"conv{i}", **_shared.he_normal(keras)}
                 x = keras.layers.Conv2D(
-                    _FILTERS[stage],
-                    3,
-                    padding="same",
-                    name=f"conv{i}",
-                    **_shared.he_normal(keras),
+                    _FILTERS[stage], 3, padding="same", **settings
                 )(x)
                 if normalize:
                     x = _shared.batch_normalization(keras, f"conv{i}_bn")(x)
