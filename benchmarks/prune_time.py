@@ -40,7 +40,7 @@ _HERE = pathlib.Path(__file__).resolve()
 
 
 def _resident():
-    """The bytes of memory this process has now."""
+    """Returns the bytes of memory that this process has now."""
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 

@@ -15,6 +15,7 @@ import torch
 
 
 def _resident():
+    """Returns the bytes of memory that this process has now."""
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 

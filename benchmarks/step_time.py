@@ -38,7 +38,7 @@ _WORKER = flags.DEFINE_string("worker", None, "Internal: the run to make.")
 
 
 def _build(line, name):
-    """A network with logits as output, and the shape of its input."""
+    """Builds a network with logits as output."""
     import synflow_tf
 
     if name != "mlp":
@@ -66,7 +66,7 @@ def _compile(line, model, optimizer):
 
 
 def _stepper(model, data, callbacks):
-    """A function that trains for a step, as `fit` does."""
+    """Returns a function that trains for a step, as `fit` does."""
     model.fit(data, steps_per_epoch=2, callbacks=callbacks, verbose=0)
     batches = iter(data)
 

@@ -1,4 +1,4 @@
-"""Trains a model dense and pruned by SynFlow, and shows what comes out.
+"""Trains a model dense and pruned by SynFlow, and shows the results.
 
 The library part of `train.py`: models, data and optimizers are arguments.
 """
@@ -15,7 +15,7 @@ import synflow_tf
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One trained model.
+    """The results of one trained model.
 
     Attributes:
         compression: float, prunable weights over kept weights asked for; 1 is
@@ -73,8 +73,8 @@ def train_one(
         compression: number >= 1; 1 trains the dense model.
         epochs: int.
         seed: int, of the initialization; the same weights for each compression.
-        drops: epochs at whose begin the learning rate is multiplied ...
-        drop_rate: ... by this.
+        drops: epochs at whose begin the learning rate is multiplied.
+        drop_rate: number that it is multiplied by.
         rounds: see `synflow_tf.prune`.
         scope: see `synflow_tf.prune`.
         verbose: see `model.fit`.
@@ -119,7 +119,7 @@ HEADER = ("compression", "kept", "of", "accuracy", "loss", "prune s", "train s")
 
 
 def rows(results):
-    """The results as rows of values, in the order of `HEADER`."""
+    """Returns the results as rows of values, in the order of `HEADER`."""
     return [
         (
             r.compression,
@@ -135,7 +135,7 @@ def rows(results):
 
 
 def table(results):
-    """The results as text, with a line for each model."""
+    """Returns the results as text, with a line for each model."""
     lines = ["".join(f"{name:>13}" for name in HEADER)]
     for compression, kept, size, accuracy, loss, prune, fit in rows(results):
         name = "dense" if compression == 1 else f"{compression:g}x"

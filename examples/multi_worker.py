@@ -101,7 +101,7 @@ def loop(strategy, line, make_model, train, *, epochs, **pruning):
 
 
 def work():
-    """Is one of the workers, which TF_CONFIG names."""
+    """Prunes and trains as the worker that TF_CONFIG names."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     line = _LINES[_KERAS.value]
     spec = synflow_tf.datasets.spec("digits")
@@ -137,14 +137,11 @@ def work():
 
 
 def launch(count, arguments):
-    """Starts the workers on this machine and waits for them.
+    """Starts workers on this machine, waits, and returns 0 if all succeed.
 
     Args:
         count: int, how many.
         arguments: list of str, the command line of each.
-
-    Returns:
-        int, 0 if all have succeeded.
     """
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
@@ -160,7 +157,7 @@ def launch(count, arguments):
 
 
 def main(argv):
-    """Launches workers, or works."""
+    """Starts workers, or is one."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {argv[1:]}")
     logging.set_verbosity(logging.WARNING)

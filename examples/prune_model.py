@@ -81,12 +81,12 @@ def prune_file(line, source, target, **arguments):
 
 
 def _numbers(flag):
-    """The value of a flag as a tuple of int, or None."""
+    """Returns the value of a flag as a tuple of int, or None."""
     return flag.value and tuple(map(int, flag.value))
 
 
 def _spec(shape):
-    """The spec of one example, or None."""
+    """Returns the spec of one example, or None."""
     return None if shape is None else tf.TensorSpec((1, *shape))
 
 

@@ -123,7 +123,7 @@ def train(model, prune, sparsity, images):
 
 
 def measure(name, model, images, test, folder):
-    """Exports a trained model, and looks at the files.
+    """Exports a trained model, and measures the files.
 
     Args:
         name: str, what the files are called.
@@ -133,7 +133,7 @@ def measure(name, model, images, test, folder):
         folder: `pathlib.Path`.
 
     Returns:
-        list, the values of `HEADER` from "sparsity" on.
+        list of the values of `HEADER` from "sparsity" on.
     """
     x, y = (np.concatenate(part) for part in zip(*test, strict=True))
 
@@ -142,7 +142,7 @@ def measure(name, model, images, test, folder):
         return ([image.numpy()] for image, _ in few)
 
     logits = model.predict(x, verbose=0)
-    size = synflow_tf.export_tflite(model, folder / f"{name}.tflite")
+    plain = synflow_tf.export_tflite(model, folder / f"{name}.tflite")
     path = folder / f"{name}_int8.tflite"
     int8 = synflow_tf.export_tflite(
         model,
@@ -157,9 +157,9 @@ def measure(name, model, images, test, folder):
     return [
         synflow_tf.Masks.from_model(model).sparsity,
         np.mean(np.argmax(logits, axis=-1) == y),
-        size.dense.raw,
-        size.dense.gzip,
-        size.sparse.raw,
+        plain.dense.raw,
+        plain.dense.gzip,
+        plain.sparse.raw,
         int8.dense.raw,
         int8.dense.gzip,
         np.mean(np.argmax(int8_logits, axis=-1) == y),
@@ -167,7 +167,7 @@ def measure(name, model, images, test, folder):
 
 
 def table(rows):
-    """The rows as text."""
+    """Returns the rows as text."""
     lines = ["".join(f"{name:>14}" for name in HEADER)]
     for name, sparsity, accuracy, *sizes, int8_accuracy in rows:
         lines.append(
@@ -179,6 +179,7 @@ def table(rows):
 
 
 def _sparsities():
+    """Returns the sparsities asked for, as numbers."""
     try:
         asked = [float(s) for s in _SPARSITY.value]
     except ValueError as error:

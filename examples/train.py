@@ -77,7 +77,7 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", "results", "Where to write.")
 
 
 def _compressions():
-    """The compressions asked for, as numbers, the dense model first."""
+    """Returns the compressions asked for, the dense model first."""
     if _SPARSITY.value and _COMPRESSION.value:
         raise app.UsageError("Give --sparsity or --compression, not both.")
     try:

@@ -1,4 +1,8 @@
-"""Checks of arguments, shared so that one mistake has one wording."""
+"""Checks arguments, in one place so that one mistake has one wording.
+
+Each function takes the name of the argument as the caller knows it, returns
+the value, and raises ValueError if it is out of its range.
+"""
 
 import fractions
 import math
@@ -6,24 +10,9 @@ import numbers
 
 
 def integer(name, value, low):
-    """Returns `value` as an int, or raises if it is not one or is below `low`.
-
-    Args:
-        name: str, the argument as the caller knows it.
-        value: what was received.
-        low: int, the smallest value allowed.
-
-    Returns:
-        int.
-
-    Raises:
-        ValueError: if `value` is not an integer >= `low`.
-    """
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, numbers.Integral)
-        or value < low
-    ):
+    """Returns `value` as an int, which must be an integer >= `low`."""
+    is_integer = isinstance(value, numbers.Integral)
+    if not is_integer or isinstance(value, bool) or value < low:
         raise ValueError(
             f"Argument `{name}` must be an integer >= {low}. "
             f"Received: {name}={value!r}"
@@ -32,7 +21,7 @@ def integer(name, value, low):
 
 
 def choice(name, value, allowed):
-    """Returns `value`, or raises if it is not one of `allowed`."""
+    """Returns `value`, which must be one of `allowed`."""
     if value not in allowed:
         names = ", ".join(repr(item) for item in allowed)
         raise ValueError(
@@ -43,11 +32,7 @@ def choice(name, value, allowed):
 
 
 def exactly_one(given):
-    """Raises ValueError unless one of some arguments is not None.
-
-    Args:
-        given: dict of argument name to value.
-    """
+    """Checks that one value of a dict of argument name to value is not None."""
     if sum(value is not None for value in given.values()) != 1:
         *names, last = (f"`{name}`" for name in given)
         received = ", ".join(f"{k}={v!r}" for k, v in given.items())
@@ -57,25 +42,9 @@ def exactly_one(given):
         )
 
 
-def _number(value):
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and math.isfinite(value)
-
-
 def sparsity(name, value):
-    """Returns `value`, or raises if it is not a sparsity.
-
-    Args:
-        name: str, the argument as the caller knows it.
-        value: number, the fraction removed.
-
-    Returns:
-        `value`, unchanged.
-
-    Raises:
-        ValueError: if `value` is not a finite number in [0, 1).
-    """
-    if not _number(value) or not 0 <= value < 1:
+    """Returns `value`, which must be a finite number in [0, 1)."""
+    if not _is_number(value) or not 0 <= value < 1:
         raise ValueError(
             f"Argument `{name}` must be a number in [0, 1): the fraction of "
             "the prunable weights to remove (0.99 keeps 1 %). "
@@ -84,26 +53,15 @@ def sparsity(name, value):
     return value
 
 
-def density(sparsity_value=None, compression=None):
-    """Returns the density that a sparsity or a compression asks for.
+def density(sparsity_value, compression):
+    """Returns the exact fraction kept that one of two numbers asks for.
 
     The number is read as the decimal that the caller wrote, so that
     `sparsity=0.29` of 100 weights removes 29 of them and not 28.
-
-    Args:
-        sparsity_value: number in [0, 1), the fraction removed, or None.
-        compression: number >= 1, prunable weights over kept weights, or None.
-
-    Returns:
-        `fractions.Fraction` in (0, 1], the fraction kept.
-
-    Raises:
-        ValueError: if a number is out of its range.
     """
     if compression is None:
-        sparsity("sparsity", sparsity_value)
-        return 1 - decimal(sparsity_value)
-    if not _number(compression) or compression < 1:
+        return 1 - decimal(sparsity("sparsity", sparsity_value))
+    if not _is_number(compression) or compression < 1:
         raise ValueError(
             "Argument `compression` must be a number >= 1: prunable weights "
             "divided by kept weights (100 keeps 1 %). "
@@ -117,3 +75,8 @@ def decimal(value):
     if isinstance(value, fractions.Fraction):
         return value
     return fractions.Fraction(str(value))
+
+
+def _is_number(value):
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)

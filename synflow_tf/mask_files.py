@@ -1,4 +1,4 @@
-"""Files of masks: one bit for each weight, in a NumPy archive."""
+"""Writes and reads files of masks: NumPy archives of one bit per weight."""
 
 import json
 import zipfile
@@ -6,16 +6,12 @@ import zipfile
 import numpy as np
 
 _FORMAT = "synflow_tf masks 1"
+# The errors that NumPy, JSON and the code below raise for other files.
+_UNREADABLE = (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile)
 
 
 def write(path, masks, meta):
-    """Writes masks.
-
-    Args:
-        path: str or `os.PathLike`, the file.
-        masks: mapping of weight path to bool array.
-        meta: dict of what JSON can hold, written with them.
-    """
+    """Writes a mapping of weight path to bool array, and `meta` for JSON."""
     shapes = {name: mask.shape for name, mask in masks.items()}
     meta = {"format": _FORMAT, "shapes": shapes, **meta}
     flat = np.concatenate([mask.ravel() for mask in masks.values()])
@@ -26,17 +22,9 @@ def write(path, masks, meta):
 
 
 def read(path):
-    """Reads what `write` wrote.
+    """Reads what `write` wrote: a dict of path to array of 0 and 1, and `meta`.
 
-    Args:
-        path: str or `os.PathLike`, the file.
-
-    Returns:
-        A pair: dict of weight path to array of 0 and 1, and the dict `meta`.
-
-    Raises:
-        ValueError: if the file is not one of masks, or is truncated.
-        OSError: if it cannot be read.
+    Raises ValueError if the file is another one, or is truncated.
     """
     try:
         with np.load(path, allow_pickle=False) as data:
@@ -51,13 +39,7 @@ def read(path):
             masks[name] = bits[start : start + size].reshape(shape)
             start += size
         return masks, meta
-    except (
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             "Argument `path` must be a file that `Masks.save` wrote. "
             f"Received: path={str(path)!r}, which is damaged or something "

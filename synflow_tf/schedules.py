@@ -1,13 +1,8 @@
-r"""How sparse the model is at which step.
+"""Schedules: the sparsity of a model as a function of the step.
 
-Exponential schedule (Tanaka et al. 2020, section 6, `rounds` = n there):
-
-    density(t) = rho ** (-t / n)
-
-with rho the compression asked for, so that density(n) = 1 / rho; the linear
-one goes along a straight line. A schedule is called like one of
-tensorflow-model-optimization (tfmot): `schedule(step) -> (should_prune,
-sparsity)`, so either kind can be used where the other is.
+A schedule is called like one of tensorflow-model-optimization (tfmot):
+`schedule(step) -> (should_prune, sparsity)`, so that either kind can be used
+where the other is. The steps are rounds of pruning, or steps of training.
 """
 
 import abc
@@ -19,29 +14,21 @@ import tensorflow as tf
 from synflow_tf import _validation
 from synflow_tf.graph import lines
 
-_TFMOT = (
-    "tensorflow_model_optimization.python.core.sparsity.keras.pruning_schedule"
-)
-
 
 class Schedule(abc.ABC):
-    """Sparsity as a function of the step: base class of the schedules.
+    """Base class of the schedules, whose subclasses implement `_density`.
 
-    A subclass implements `density`. It follows tfmot's `PruningSchedule`
-    contract, and `isinstance(schedule, PruningSchedule)` is true once tfmot
-    has been imported; this library does not import it.
+    It follows tfmot's `PruningSchedule` contract, and `isinstance(schedule,
+    PruningSchedule)` is true once tfmot has been imported, which this library
+    does not do by itself.
 
     Args:
         final_sparsity: number in [0, 1), the fraction removed at `end_step`.
         begin_step: int >= 0, the last step at which nothing is removed, if
             `end_step` is later.
-        end_step: int >= `begin_step`, the step that reaches `final_sparsity`;
-            at once if it is `begin_step`.
-        frequency: int >= 1; the schedule asks for pruning at `begin_step`
-            and every `frequency` steps from there.
-
-    Raises:
-        ValueError: if an argument is out of its range.
+        end_step: int >= `begin_step`, the step that reaches `final_sparsity`.
+        frequency: int >= 1; the schedule asks for pruning at `begin_step` and
+            every `frequency` steps from there.
     """
 
     def __init__(self, final_sparsity, begin_step, end_step, frequency=100):
@@ -58,32 +45,23 @@ class Schedule(abc.ABC):
         # `isinstance` asks an object for its class before it looks at the
         # registry of virtual subclasses: the moment to enter ourselves there,
         # whichever of the two libraries was imported first.
-        tfmot = sys.modules.get(_TFMOT)
+        tfmot = sys.modules.get("tensorflow_model_optimization")
         if tfmot is not None:
-            tfmot.PruningSchedule.register(type(self))
+            tfmot.sparsity.keras.PruningSchedule.register(type(self))
         return type(self)
 
     @abc.abstractmethod
     def _density(self, final, progress):
-        """The density after a fraction of the way.
+        """Returns the density after a fraction of the way, in [0, 1].
 
-        Args:
-            final: float in (0, 1], the density at `end_step`.
-            progress: float in [0, 1], or a tensor of such.
-
-        Returns:
-            What `progress` is: the fraction kept.
+        It is a float or tensor as `progress` is; `final` is that at the end.
         """
 
     def density(self, step):
-        """The fraction kept after a step, in double precision.
+        """Returns the fraction kept after a step, a float in (0, 1].
 
-        Args:
-            step: int >= 0.
-
-        Returns:
-            float in (0, 1]; at `end_step` and later an exact
-            `fractions.Fraction`, so that the last count is exact too.
+        From `end_step` on it is an exact `fractions.Fraction`, so that the
+        last count is exact too.
         """
         final = 1 - _validation.decimal(self.final_sparsity)
         if step >= self.end_step:
@@ -94,30 +72,18 @@ class Schedule(abc.ABC):
         return self._density(float(final), progress)
 
     def should_prune(self, step):
-        """Whether the schedule asks for pruning at a step.
-
-        Args:
-            step: int, or integer tensor.
-
-        Returns:
-            bool, or bool tensor of the shape of `step`.
-        """
+        """Tells whether to prune at a step, an int or an integer tensor."""
         since = step - self.begin_step
         turn = since % self.frequency == 0
         return (since >= 0) & (step <= self.end_step) & turn
 
     def __call__(self, step):
-        """Whether to prune at a step, and how sparse to be after it.
+        """Returns tfmot's pair for a step: should_prune and sparsity.
 
-        Args:
-            step: int, or integer tensor of shape ().
-
-        Returns:
-            A pair of tensors of shape (): should_prune, bool, and sparsity,
-            float32.
+        Both are tensors of shape (), of bool and of float32.
         """
         step = tf.cast(step, tf.int64)
-        # Of length 0 it goes from step -1 to 0, so to say.
+        # One of length 0 is one of length 1 that begins a step earlier.
         length = max(self.end_step - self.begin_step, 1)
         since = tf.clip_by_value(step - self.end_step + length, 0, length)
         final = 1.0 - float(self.final_sparsity)
@@ -125,12 +91,7 @@ class Schedule(abc.ABC):
         return self.should_prune(step), tf.cast(1.0 - density, tf.float32)
 
     def get_config(self):
-        """Returns class and arguments as tfmot's wrapper saves and loads them.
-
-        Returns:
-            dict: "class_name", the name that the class is registered under in
-            both Keras lines, and "config", the constructor's arguments.
-        """
+        """Returns class and arguments, in the form that tfmot saves."""
         return {
             "class_name": lines.registered_name(type(self)),
             "config": {
@@ -143,27 +104,21 @@ class Schedule(abc.ABC):
 
     @classmethod
     def from_config(cls, config):
-        """Returns the schedule whose `get_config` gave `config`.
-
-        Args:
-            config: that dict, or only its "config".
-        """
+        """Returns the schedule of a `get_config()`, or of its "config"."""
         return cls(**config.get("config", config))
 
 
 @lines.register_serializable
 class ExponentialSparsity(Schedule):
-    """Density falls by the same factor at every step: the paper's schedule.
+    """Schedule whose density falls by the same factor at every step.
 
         density(t) = d ** ((t - begin_step) / (end_step - begin_step))
 
-    with d = 1 - `final_sparsity`. It is the default of this library: with
-    many rounds no step removes more than a small part of what is left, which
-    is what keeps layers from collapsing (Tanaka et al. 2020, theorem 3).
+    with d = 1 - `final_sparsity`. It is the paper's, and the default: with many
+    rounds no step removes more than a small part of what is left, which keeps
+    layers from collapsing (Tanaka et al. 2020, section 6 and theorem 3).
 
-    >>> schedule = ExponentialSparsity(0.99, begin_step=0, end_step=100,
-    ...                                frequency=1)
-    >>> schedule.density(50)
+    >>> ExponentialSparsity(0.99, begin_step=0, end_step=100).density(50)
     0.1
     """
 
@@ -173,15 +128,14 @@ class ExponentialSparsity(Schedule):
 
 @lines.register_serializable
 class LinearSparsity(Schedule):
-    """Sparsity rises by the same amount at every step.
+    """Schedule whose sparsity rises by the same amount at every step.
 
         density(t) = 1 - (1 - d) (t - begin_step) / (end_step - begin_step)
 
     with d = 1 - `final_sparsity`. Its last steps remove a large part of what
     is left: the paper shows where that collapses layers (figure 7).
 
-    >>> schedule = LinearSparsity(0.9, begin_step=0, end_step=10, frequency=1)
-    >>> schedule.density(5)
+    >>> LinearSparsity(0.9, begin_step=0, end_step=10).density(5)
     0.55
     """
 
@@ -190,19 +144,11 @@ class LinearSparsity(Schedule):
 
 
 def at(schedule, step):
-    """What a schedule says at a step.
+    """Returns whether a schedule prunes at a step, and the density it asks for.
 
-    Args:
-        schedule: a `Schedule`, or any callable with tfmot's contract `step ->
-            (should_prune, sparsity)`.
-        step: int >= 0.
-
-    Returns:
-        A pair: bool, whether it prunes at this step; and the density it has
-        come to, a number in (0, 1], exact where the schedule is.
-
-    Raises:
-        ValueError: if it gives a sparsity outside [0, 1).
+    The density is in (0, 1], and exact where that of the schedule is, which is
+    a `Schedule` or any callable with tfmot's contract. Raises ValueError if the
+    sparsity is outside [0, 1).
     """
     if isinstance(schedule, Schedule):
         return bool(schedule.should_prune(step)), schedule.density(step)
@@ -211,27 +157,18 @@ def at(schedule, step):
     density = 1 - _validation.decimal(sparsity)
     if not 0 < density <= 1:
         raise ValueError(
-            "Argument `schedule` must give sparsities in [0, 1). Received: "
-            f"schedule={schedule!r}, which gives {sparsity} at step {step}"
+            "A schedule must give sparsities in [0, 1). Received: "
+            f"{schedule!r}, which gives {sparsity} at step {step}"
         )
     return bool(prunes), density
 
 
 def densities(schedule, rounds):
-    """The density after each round of iterative pruning.
+    """Returns the density after each of some rounds, of which t is step t.
 
-    Args:
-        schedule: a `Schedule`, or any callable with tfmot's contract `step ->
-            (should_prune, sparsity)`; round t is its step t.
-        rounds: int >= 1.
-
-    Returns:
-        list of `rounds` numbers in (0, 1], one for each round, or None for
-        a round in which the schedule does not prune.
-
-    Raises:
-        ValueError: if the schedule never prunes in these rounds, if it asks
-            for a sparsity outside [0, 1), or if its sparsity falls.
+    It is None for a round in which the schedule does not prune. Raises
+    ValueError if it never prunes in these rounds, if it asks for a sparsity
+    outside [0, 1), or if its sparsity falls.
     """
     steps = [at(schedule, step) for step in range(1, rounds + 1)]
     result = [density if prunes else None for prunes, density in steps]

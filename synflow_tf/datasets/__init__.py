@@ -1,7 +1,6 @@
 """Data sets of the examples: `load` one by name, batched and normalized.
 
-Importing this package imports neither tensorflow_datasets nor scikit-learn:
-`load` does, when it is called.
+Only `load` imports tensorflow_datasets and scikit-learn, when it is called.
 """
 
 from synflow_tf.datasets.pipeline import load as load

@@ -6,53 +6,32 @@ It is built from the files that scikit-learn ships, so it needs no network.
 import numpy as np
 import tensorflow_datasets as tfds
 
-# One example in five is a test example.
-_TEST_EVERY = 5
+_TEST_EVERY = 5  # one example in five is a test example
 
 
 def split_indices(labels):
     """Splits the examples into train and test, the same way every time.
 
-    In the order of class, then position, every fifth example is a test example.
-    So each class is split in the same proportion (to within one example), and
-    the split depends on no random generator.
+    In the order of class, then position, every fifth example is a test example:
+    each class is split in the same proportion, and no random generator matters.
+    Returns a dict of "train" and "test" to increasing arrays of indices.
 
-    Args:
-        labels: integer array of shape `(examples,)`.
-
-    Returns:
-        A dict of "train" and "test" to increasing int64 arrays of indices,
-        which together hold each index once.
-
-    Example:
-        >>> split_indices(np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 1]))
-        {'train': array([2, 3, 4, 5, 6, 7, 8, 9]), 'test': array([0, 1])}
+    >>> split_indices(np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 1]))
+    {'train': array([2, 3, 4, 5, 6, 7, 8, 9]), 'test': array([0, 1])}
     """
     by_class = np.argsort(labels, kind="stable")
     is_test = np.zeros(len(labels), dtype=bool)
     is_test[by_class[::_TEST_EVERY]] = True
-    return {
-        "train": np.flatnonzero(~is_test),
-        "test": np.flatnonzero(is_test),
-    }
+    return {"train": np.flatnonzero(~is_test), "test": np.flatnonzero(is_test)}
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
     """Builder of 1,797 digits in 10 classes: 1,437 to train, 360 to test.
 
     The feature `image` is uint8 of shape `(8, 8, 1)` in the source's own range,
-    0 to 16 inclusive: each pixel counts the inked cells of a 4x4 block, and 255
-    is no multiple of 16, so that another range would have to round. The feature
-    `label` is the digit. Examples are stored in the source's order.
-
-    Example:
-        Importing this module registers the builder with tfds:
-
-        ```python
-        from synflow_tf.datasets import digits
-
-        train = tfds.load("digits", split="train", as_supervised=True)
-        ```
+    0 to 16 inclusive: each pixel counts the inked cells of a 4x4 block. The
+    feature `label` is the digit. Examples are stored in the source's order.
+    Importing this module registers the builder as "digits" with tfds.
     """
 
     VERSION = tfds.core.Version("1.0.0")

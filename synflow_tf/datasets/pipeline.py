@@ -39,39 +39,34 @@ def load(
         name: "digits", "mnist", "cifar10" or "cifar100".
         batch_size: images per batch; the last batch may be smaller.
         split: "train" or "test".
-        augment: whether to crop and flip the images at random (see `augment`
-            in this package's `pipeline`). Default, as the authors do: for the
+        augment: whether to crop the images at random out of a black border of
+            4 pixels, and flip half of them. Default, as the authors do: for the
             training splits of cifar10 and cifar100. Digits cannot be flipped.
         shuffle: whether to reorder the whole split anew in each epoch. Default:
             for training splits.
-        seed: integer that makes order and augmentation the same in each
-            program that loads (with the same `tf.random.set_seed`, if any);
-            epochs still differ. Default: another order each time.
+        seed: integer that makes order and augmentation the same in each program
+            (with the same `tf.random.set_seed`, if any); epochs still differ.
+            Default: another order each time.
         data_dir: directory of prepared data sets. Default: tfds's own, which is
             `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
 
     Returns:
-        A `tf.data.Dataset` of known cardinality whose elements are pairs of
-        float32 images of shape `(batch,) + spec(name).input_shape`, normalized
-        to mean 0 and standard deviation 1, and int64 labels of shape
-        `(batch,)`.
+        A `tf.data.Dataset` of known cardinality of pairs: float32 images of
+        shape `(batch,) + spec(name).input_shape`, normalized to mean 0 and
+        standard deviation 1, and int64 labels of shape `(batch,)`.
 
     Raises:
         ValueError: if an argument is not one of the above.
-        FileNotFoundError: if the data set is not in `data_dir` and its host
-            cannot be reached.
-        ImportError: if tensorflow_datasets, or for digits scikit-learn, is not
-            installed.
+        FileNotFoundError: if it is not prepared, and its host out of reach.
+        ImportError: if tensorflow_datasets is missing (digits: scikit-learn).
 
-    Example:
-        >>> import tempfile
-        >>> from synflow_tf import datasets
-        >>> with tempfile.TemporaryDirectory() as data_dir:
-        ...     train = datasets.load("digits", 32, data_dir=data_dir)
-        ...     images, labels = next(iter(train))  # doctest: +ELLIPSIS
-        Downloading and preparing dataset ...
-        >>> images.shape, labels.shape, len(train)
-        (TensorShape([32, 8, 8, 1]), TensorShape([32]), 45)
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as data_dir:
+    ...     train = load("digits", 32, data_dir=data_dir)
+    ...     images, labels = next(iter(train))  # doctest: +ELLIPSIS
+    Downloading and preparing dataset ...
+    >>> images.shape, labels.shape, len(train)
+    (TensorShape([32, 8, 8, 1]), TensorShape([32]), 45)
     """
     spec = specs.spec(name)
     _validation.integer("batch_size", batch_size, low=1)
@@ -82,41 +77,18 @@ def load(
             f"Argument `augment` must be False or None for {name!r}, because a "
             f"flipped digit is no digit. Received: augment={augment!r}"
         )
-    return batches(
-        read(name, split, data_dir=data_dir),
-        spec,
-        batch_size,
-        augmented=spec.augmented and is_train if augment is None else augment,
-        shuffled=is_train if shuffle is None else shuffle,
-        seed=seed,
-    )
+    if augment is None:
+        augment = spec.augmented and is_train
+    if shuffle is None:
+        shuffle = is_train
+    examples = read(name, split, data_dir)
+    return batches(examples, spec, batch_size, augment, shuffle, seed)
 
 
-def batches(
-    examples, spec, batch_size, *, augmented=False, shuffled=False, seed=None
-):
-    """Batches, augments and normalizes a data set that fits into memory.
+def batches(examples, spec, batch_size, augmented, shuffled, seed):
+    """Batches, augments and normalizes pairs of a uint8 image and a label.
 
-    Args:
-        examples: `tf.data.Dataset` of finite known cardinality whose elements
-            are pairs of a uint8 image of shape `spec.input_shape` and a label.
-        spec: `Spec` of the data set.
-        batch_size: images per batch; the last batch may be smaller.
-        augmented: whether to crop and flip the images at random.
-        shuffled: whether to reorder all examples anew in each epoch.
-        seed: integer that makes order and augmentation reproducible, or None.
-
-    Returns:
-        A `tf.data.Dataset` of pairs of float32 images and labels.
-
-    Example:
-        >>> examples = tf.data.Dataset.from_tensors(
-        ...     (tf.zeros([28, 28, 1], tf.uint8), 7)
-        ... )
-        >>> spec = specs.SPECS["mnist"]
-        >>> images, labels = next(iter(batches(examples, spec, 1)))
-        >>> round(float(images[0, 0, 0, 0]), 4), labels.numpy().tolist()
-        (-0.4242, [7])
+    The data set must fit into memory and know its size. See `load`.
     """
     # Images stay uint8, a quarter of the memory, until they are batched.
     examples = examples.cache()
@@ -140,31 +112,16 @@ def batches(
 def augment(images, seed):
     """Crops each image at random out of a black border, and flips half of them.
 
-    Each image draws its own variant of 162: one of 9 x 9 crops of its size out
-    of the image in a border of 4 zeros, flipped from left to right or not. This
-    is for images that are not normalized yet, in which 0 is black.
-
-    Args:
-        images: tensor of shape `(batch, height, width, channels)`, any dtype.
-        seed: integer tensor of shape `(2,)`; the same seed gives the same
-            variants.
-
-    Returns:
-        A tensor of the shape and dtype of `images`.
-
-    Example:
-        >>> augment(tf.ones([2, 32, 32, 3], tf.uint8), seed=[0, 1]).shape
-        TensorShape([2, 32, 32, 3])
+    Each image of the batch draws its own variant of 162: one of 9 x 9 crops, or
+    its mirror image. The same seed, of two integers, gives the same variants.
     """
     _, height, width, _ = images.shape
     border = [_PADDING, _PADDING]
     padded = tf.pad(images, [[0, 0], border, border, [0, 0]])
     offsets = 2 * _PADDING + 1
+    shape = [tf.shape(images)[0], 1]
     variant = tf.random.stateless_uniform(
-        [tf.shape(images)[0], 1],
-        seed=seed,
-        maxval=2 * offsets**2,
-        dtype=tf.int32,
+        shape, seed, maxval=2 * offsets**2, dtype=tf.int32
     )
     crop, flipped = variant // 2, variant % 2 == 1
     rows = crop // offsets + tf.range(height)
@@ -176,38 +133,16 @@ def augment(images, seed):
 
 
 def normalize(images, spec):
-    """Scales images to [0, 1], then to mean 0 and standard deviation 1.
-
-    Args:
-        images: tensor of shape `(..., channels)` of values 0 to
-            `spec.max_value`.
-        spec: `Spec` of the data set.
-
-    Returns:
-        A float32 tensor of the shape of `images`.
-
-    Example:
-        >>> white = tf.constant([255], tf.uint8)
-        >>> round(float(normalize(white, specs.SPECS["mnist"])[0]), 4)
-        2.8215
-    """
+    """Scales images to [0, 1], then to mean 0 and standard deviation 1."""
     scaled = tf.cast(images, tf.float32) / spec.max_value
     return (scaled - tf.constant(spec.mean)) / tf.constant(spec.std)
 
 
-def read(name, split, *, data_dir=None):
+def read(name, split, data_dir):
     """Reads a data set from `data_dir`, where it is prepared first if need be.
 
-    Args:
-        name: "digits", "mnist", "cifar10" or "cifar100".
-        split: "train" or "test".
-        data_dir: directory of prepared data sets, or None for tfds's own.
-
-    Returns:
-        A `tf.data.Dataset` of pairs of a uint8 image and an int64 label.
-
-    Raises:
-        FileNotFoundError, ImportError: as `load` does.
+    Returns a `tf.data.Dataset` of pairs of a uint8 image and an int64 label,
+    and raises as `load` does.
     """
     try:
         import tensorflow_datasets as tfds
@@ -233,8 +168,7 @@ def read(name, split, *, data_dir=None):
     return builder.as_dataset(
         split=split,
         as_supervised=True,
-        # `batches` caches.
-        read_config=tfds.ReadConfig(try_autocache=False),
+        read_config=tfds.ReadConfig(try_autocache=False),  # `batches` caches
     )
 
 
@@ -260,7 +194,7 @@ def _check_reachable(builder, data_dir):
 
 
 def _is_reachable(url):
-    """Whether the host of `url` accepts a connection, or a proxy is set."""
+    """Tells whether the host of `url` can be reached, or a proxy is set."""
     parts = urllib.parse.urlsplit(url)
     if {parts.scheme, "all"} & urllib.request.getproxies().keys():
         return True

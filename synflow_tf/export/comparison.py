@@ -1,40 +1,30 @@
-"""What a model and the file made of it are compared on, and how far apart."""
+"""Compares a model with the file made of it, on given or random inputs."""
 
 import numpy as np
 
-_COMPARED = 8  # samples
+_COMPARED = 8  # samples, enough to show a kernel that is decoded wrongly
 
 
 def samples(dataset, function):
-    """The samples of a representative data set.
+    """Returns a representative data set as a list of dicts of name to array.
 
-    Args:
-        dataset: see `export_tflite`.
-        function: a `tflite.Function`.
-
-    Returns:
-        list of dicts of input name to array.
-
-    Raises:
-        ValueError: if they do not fit the inputs, or there are none.
+    Returns None if there is none, and raises ValueError if it is empty, or does
+    not fit the inputs of the `tflite.Function`.
     """
+    if dataset is None:
+        return None
+    specs = function.inputs
     found = []
     for sample in dataset():
-        if not isinstance(sample, (list, tuple)) or len(sample) != len(
-            function.inputs
-        ):
+        if not isinstance(sample, (list, tuple)) or len(sample) != len(specs):
             raise ValueError(
                 "Argument `representative_dataset` must yield lists with an "
-                f"array for each of the inputs {list(function.inputs)}. "
+                f"array for each of the inputs {list(specs)}. "
                 f"Received: {sample!r}"
             )
-        specs = zip(function.inputs.items(), sample, strict=True)
-        found.append(
-            {
-                name: np.asarray(array, spec.dtype.as_numpy_dtype)
-                for (name, spec), array in specs
-            }
-        )
+        pairs = zip(specs.values(), sample, strict=True)
+        arrays = [np.asarray(x, spec.dtype.as_numpy_dtype) for spec, x in pairs]
+        found.append(dict(zip(specs, arrays, strict=True)))
     if not found:
         raise ValueError(
             "Argument `representative_dataset` must yield at least one sample. "
@@ -43,17 +33,8 @@ def samples(dataset, function):
     return found
 
 
-def batches(function, samples=None):
-    """What two functions are compared on.
-
-    Args:
-        function: a `tflite.Function`.
-        samples: list of dicts of input name to array, of which the first are
-            taken, or None for random ones.
-
-    Returns:
-        list like `samples`.
-    """
+def batches(function, samples):
+    """Returns the first of `samples`, or random ones if `samples` is None."""
     if samples is not None:
         return samples[:_COMPARED]
     rng = np.random.default_rng(0)
@@ -71,14 +52,10 @@ def batches(function, samples=None):
 
 
 def difference(outputs, expected):
-    """The largest absolute difference of outputs, and the largest output.
+    """Computes the largest absolute difference, and the largest output.
 
-    Args:
-        outputs: list of dicts of name to array.
-        expected: list of dicts of name to array or tensor.
-
-    Returns:
-        A pair of float; nan if one of the values is.
+    Both arguments are lists of dicts of name to array. The two numbers are
+    float, and nan if one of the values is.
     """
     pairs = [
         (np.asarray(got[name], np.float64), np.asarray(wanted, np.float64))

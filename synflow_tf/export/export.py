@@ -1,9 +1,11 @@
-"""Writes a pruned model as a TFLite file, and says what pruning gained."""
+"""Writes a pruned model as a TFLite file, and reports what pruning gained."""
 
 import dataclasses
 import gzip
 import os
+import pathlib
 import tempfile
+import typing
 
 from synflow_tf import _validation
 from synflow_tf.export import comparison
@@ -11,20 +13,25 @@ from synflow_tf.export import tflite
 from synflow_tf.graph import lines
 from synflow_tf.graph import wrappers
 
-# Largest differences of outputs, over the largest output.
+# Largest differences allowed of outputs, over the largest output. Those of 8
+# bits are wide: what a network loses by rounding differs by depth.
 _TOLERANCES = {None: 1e-3, "float16": 1e-2, "dynamic": 0.2, "int8": 0.2}
-# Of the same numbers, stored in another way.
+# The same for a sparse and a dense file, which hold the same numbers.
 _SAME = 1e-3
+_KERNELS = {
+    "dense": "dense weights, dense kernels",
+    "sparse": "sparse kernels (blocks of 1x4 zeros)",
+    "unpacked": "made dense when the file is loaded, dense kernels",
+    "xnnpack": (
+        "made dense when loaded; XNNPACK can use sparse kernels (not on x86, "
+        "at 2/3 zeros or more, in a network it takes as a whole)"
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """The size of a file.
-
-    Attributes:
-        raw: int, bytes.
-        gzip: int, bytes after gzip, which is what travels in most packages.
-    """
+    """The bytes of a file as it is, and after gzip, as packages hold it."""
 
     raw: int
     gzip: int
@@ -32,7 +39,7 @@ class Size:
 
 @dataclasses.dataclass(frozen=True)
 class TFLiteReport:
-    """What `export_tflite` wrote.
+    """The result of `export_tflite`; `print` shows it as a few lines.
 
     Attributes:
         path: str, the file.
@@ -40,11 +47,10 @@ class TFLiteReport:
         dense: `Size` of the dense encoding.
         sparse: `Size` of the sparse encoding, or None.
         refused: str, why there is none though it was tried, or None.
-        difference: float, the largest absolute difference between an output
-            of the file and of the model.
+        difference: float, the largest absolute difference from the model.
         largest: float, the largest absolute output of the model.
-        operations: tuple of `tflite.Operation`, those of the file that have
-            weights, and whether they can use sparse kernels.
+        operations: tuple of the kinds of operations that have weights, each
+            with its `name`, the `kernel` that can run it, and its `count`.
     """
 
     path: str
@@ -57,35 +63,23 @@ class TFLiteReport:
     operations: tuple
 
     def __str__(self):
-        """A few lines: sizes, difference, operations."""
         encoding = "sparse" if self.is_sparse else "dense"
-        lines = [
+        text = [
             f"{self.path}: {encoding} encoding",
             f"{'bytes':8} {'raw':>12} {'gzip':>12}",
         ]
         for name, size in (("dense", self.dense), ("sparse", self.sparse)):
             if size is not None:
-                lines.append(f"{name:8} {size.raw:12,} {size.gzip:12,}")
+                text.append(f"{name:8} {size.raw:12,} {size.gzip:12,}")
         if self.refused is not None:
-            lines.append(f"no sparse encoding: {self.refused}")
-        lines.append(
+            text.append(f"no sparse encoding: {self.refused}")
+        text.append(
             f"largest difference of outputs: {self.difference:.3g} "
             f"(of {self.largest:.3g})"
         )
         for name, kernel, count in self.operations:
-            lines.append(f"{count:4} {name}: {_KERNELS[kernel]}")
-        return "\n".join(lines)
-
-
-_KERNELS = {
-    "dense": "dense weights, dense kernels",
-    "sparse": "sparse kernels (blocks of 1x4 zeros)",
-    "unpacked": "made dense when the file is loaded, dense kernels",
-    "xnnpack": (
-        "made dense when loaded; XNNPACK can use sparse kernels (not on x86, "
-        "at 2/3 zeros or more, in a network it takes as a whole)"
-    ),
-}
+            text.append(f"{count:4} {name}: {_KERNELS[kernel]}")
+        return "\n".join(text)
 
 
 def export_tflite(
@@ -103,8 +97,8 @@ def export_tflite(
 
     The outputs of the file are compared with those of the model, on random
     inputs (normal; integers 0 and 1) or, for "int8", on the representative
-    ones. A file that differs is not written. The interpreter is LiteRT's
-    (`ai-edge-litert`) where it is installed, else `tf.lite`.
+    ones. A file that differs is not written. LiteRT (`ai-edge-litert`) runs the
+    file where it is installed, else `tf.lite`.
 
     The sparse encoding makes a file smaller, from about a third of zeros on,
     and hardly ever faster: see `TFLiteReport.operations`. A dense file of a
@@ -148,49 +142,46 @@ def export_tflite(
     >>> report.is_sparse, report.sparse.raw < report.dense.raw / 5
     (True, True)
     """
-    _check(model, sparse, quantize, representative_dataset, tolerance)
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder) or os.path.isdir(path):
-        raise ValueError(
-            "Argument `path` must be a file in a folder that exists. "
-            f"Received: path={os.fspath(path)!r}"
-        )
+    _check(model, path, sparse, quantize, representative_dataset, tolerance)
+    if tolerance is None:
+        tolerance = _TOLERANCES[quantize]
     function = tflite.function(model, batch_size, inputs)
-    samples = None
-    if representative_dataset is not None:
-        samples = comparison.samples(representative_dataset, function)
+    samples = comparison.samples(representative_dataset, function)
     batches = comparison.batches(function, samples)
     expected = [function.call(batch) for batch in batches]
     with (
-        tempfile.TemporaryDirectory(dir=folder) as scratch,
+        # Beside the target, so that the file can be moved there at once.
+        tempfile.TemporaryDirectory(dir=_folder(path)) as scratch,
         tflite.saved(function) as saved,
     ):
 
-        def file(name, **options):
+        def write(sparse):
+            content = tflite.convert(
+                saved, model.name, quantize, samples, sparse
+            )
+            file = pathlib.Path(scratch, f"sparse_{sparse}.tflite")
+            file.write_bytes(content)
             try:
-                content = tflite.convert(saved, quantize, samples, **options)
-            except Exception as error:
-                raise ValueError(_cannot_convert(model, error)) from error
-            return _File(os.path.join(scratch, name), content, batches)
+                outputs = tflite.run(file, batches)
+            except (RuntimeError, ValueError) as error:
+                raise ValueError(
+                    "The interpreter cannot run the file of model "
+                    f"{model.name!r} (quantize={quantize!r}): {error}"
+                ) from error
+            size = Size(len(content), len(gzip.compress(content, mtime=0)))
+            return _File(file, size, outputs)
 
-        chosen = dense = file("dense")
+        dense = write(sparse=False)
         _check_outputs(model, quantize, dense, expected, tolerance)
-        encoded = refused = None
-        if sparse:
-            try:
-                encoded = file("sparse", sparse=True)
-                refused = _problem(encoded, dense)
-            except ValueError as error:
-                refused = str(error)
+        encoded, refused = _encode(write, dense) if sparse else (None, None)
         if refused and sparse is True:
             raise ValueError(
                 f"Argument `sparse` must not be True here: {refused}. "
                 f"Received: sparse=True, quantize={quantize!r} for model "
                 f"{model.name!r}. With sparse='auto' the file is dense then."
             )
-        if refused:
-            encoded = None
-        elif encoded and (sparse is True or encoded.size.raw < dense.size.raw):
+        chosen = dense
+        if encoded and (sparse is True or encoded.size.raw < dense.size.raw):
             chosen = encoded
         os.replace(chosen.path, path)
     difference, largest = comparison.difference(chosen.outputs, expected)
@@ -202,34 +193,24 @@ def export_tflite(
         refused=refused,
         difference=difference,
         largest=largest,
-        operations=tflite.operations(chosen.content),
+        operations=tflite.operations(path),
     )
 
 
-class _File:
-    """A file that was written and run.
+class _File(typing.NamedTuple):
+    """A file that was written and run, and its outputs."""
 
-    Attributes:
-        path: str.
-        content: bytes.
-        size: `Size`.
-        outputs: list of dicts of name to array, or None.
-        error: the exception that running it raised, or None.
-    """
-
-    def __init__(self, path, content, batches):
-        with open(path, "wb") as stream:
-            stream.write(content)
-        self.path, self.content = path, content
-        self.size = Size(len(content), len(gzip.compress(content, mtime=0)))
-        self.outputs = self.error = None
-        try:
-            self.outputs = tflite.run(path, batches)
-        except (RuntimeError, ValueError) as error:
-            self.error = error
+    path: pathlib.Path
+    size: Size
+    outputs: list
 
 
-def _check(model, sparse, quantize, representative_dataset, tolerance):
+def _folder(path):
+    return os.path.dirname(os.path.abspath(path))
+
+
+def _check(model, path, sparse, quantize, representative_dataset, tolerance):
+    """Raises if an argument of `export_tflite` is out of its range."""
     lines.line_of(model)
     lines.check_built(model)
     if wrappers.within(model):
@@ -244,6 +225,11 @@ def _check(model, sparse, quantize, representative_dataset, tolerance):
         raise ValueError(
             "Argument `tolerance` must be a number > 0. "
             f"Received: tolerance={tolerance!r}"
+        )
+    if not os.path.isdir(_folder(path)) or os.path.isdir(path):
+        raise ValueError(
+            "Argument `path` must be a file in a folder that exists. "
+            f"Received: path={os.fspath(path)!r}"
         )
     given = representative_dataset is not None
     if given and (quantize != "int8" or not callable(representative_dataset)):
@@ -264,13 +250,6 @@ def _check(model, sparse, quantize, representative_dataset, tolerance):
 
 def _check_outputs(model, quantize, file, expected, tolerance):
     """Raises unless a file gives what the model gives."""
-    if tolerance is None:
-        tolerance = _TOLERANCES[quantize]
-    if file.error is not None:
-        raise ValueError(
-            f"The interpreter cannot run the file of model {model.name!r} "
-            f"(quantize={quantize!r}): {file.error}"
-        ) from file.error
     difference, largest = comparison.difference(file.outputs, expected)
     if not difference <= tolerance * largest:
         raise ValueError(
@@ -282,24 +261,16 @@ def _check_outputs(model, quantize, file, expected, tolerance):
         )
 
 
-def _problem(encoded, dense):
-    """Why a sparse file cannot stand for the dense one, or None."""
-    if encoded.error is not None:
-        line = str(encoded.error).splitlines()[0]
-        return f"the interpreter cannot run it ({line})"
-    difference, largest = comparison.difference(encoded.outputs, dense.outputs)
+def _encode(write, dense):
+    """Returns the sparse file, or None and why it cannot replace the dense."""
+    try:
+        file = write(sparse=True)
+    except ValueError as error:
+        return None, f"the sparse file fails: {str(error).splitlines()[0]}"
+    difference, largest = comparison.difference(file.outputs, dense.outputs)
     if not difference <= _SAME * largest:
-        return (
+        return None, (
             f"its outputs differ by {difference:.3g} from those of the dense "
             f"file, of which the largest is {largest:.3g}"
         )
-    return None
-
-
-def _cannot_convert(model, error):
-    return (
-        f"TFLite cannot convert model {model.name!r}. Recurrent layers may "
-        "need `batch_size=1`; layers that compute in float16 (mixed precision) "
-        "must be built again in float32, and be given the weights. "
-        f"{type(error).__name__}: {str(error)[:500]}"
-    )
+    return file, None

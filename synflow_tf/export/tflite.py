@@ -1,8 +1,7 @@
-"""TFLite files: converting a model, running a file, reading what is in it."""
+"""Converts models to TFLite, runs such files, and reads what is in them."""
 
 import collections
 import contextlib
-import dataclasses
 import re
 import tempfile
 import typing
@@ -14,41 +13,26 @@ from synflow_tf.graph import inputs as inputs_lib
 from synflow_tf.graph import lines
 
 
-@dataclasses.dataclass(frozen=True)
-class Function:
-    """What a file computes, as a function of named inputs.
+class Function(typing.NamedTuple):
+    """A model in inference, as a function of named inputs."""
 
-    Attributes:
-        inputs: dict of name to `tf.TensorSpec`, in the order of the model's
-            inputs.
-        call: function of a dict of name to tensor; returns a dict of name to
-            tensor.
-    """
-
-    inputs: dict
-    call: typing.Callable
+    inputs: dict  # name -> `tf.TensorSpec`, in the order of the model's
+    call: typing.Callable  # of a dict of name to tensor, gives another one
 
 
 def function(model, batch_size=None, inputs=None):
-    """A model as a `Function`, in inference.
+    """Returns a model as a `Function`; see `export_tflite` and `graph.read`.
 
-    Args:
-        model: a built model of either Keras line.
-        batch_size: int, or None, which leaves it open.
-        inputs: see `graph.read`.
-
-    Returns:
-        `Function`. Inputs have the names they have in the model, or "input_0"
-        ...; outputs are "output_0" ..., or the keys of the model's dict.
-
-    Raises:
-        ValueError: if sizes are open, see `graph.read`.
+    Inputs have the names they have in the model, or "input_0" ...; outputs are
+    "output_0" ..., or the keys of the model's dict.
     """
     structure, *_ = inputs_lib.signatures(model, lines.line_of(model), inputs)
     leaves = tf.nest.flatten(structure)
     tensors = [leaf for leaf in leaves if isinstance(leaf, inputs_lib.Input)]
     names = [x.name for x in tensors]
-    if len(set(names)) < len(names) or not all(map(_is_name, names)):
+    # TFLite takes the names as those of arguments.
+    valid = all(re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) for name in names)
+    if len(set(names)) < len(names) or not valid:
         names = [f"input_{number}" for number in range(len(tensors))]
     specs = {
         name: tf.TensorSpec((batch_size, *x.shape[1:]), x.dtype, name)
@@ -74,20 +58,9 @@ def function(model, batch_size=None, inputs=None):
     return Function(specs, call)
 
 
-def _is_name(name):
-    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None
-
-
 @contextlib.contextmanager
 def saved(function):
-    """Writes a `Function` as a SavedModel, for as long as the context lasts.
-
-    Args:
-        function: a `Function`.
-
-    Yields:
-        str, the folder.
-    """
+    """Writes a `Function` as a SavedModel, and yields its folder meanwhile."""
     traced = tf.function(
         lambda **given: function.call(given), autograph=False
     ).get_concrete_function(**function.inputs)
@@ -98,43 +71,41 @@ def saved(function):
         yield folder
 
 
-def convert(folder, quantize=None, samples=None, sparse=False):
-    """Converts a SavedModel.
+def convert(folder, model_name, quantize, samples, sparse):
+    """Converts a SavedModel to the bytes of a TFLite file.
 
-    Args:
-        folder: str, see `saved`.
-        quantize: None, "float16", "dynamic" or "int8"; see `export_tflite`.
-        samples: list of dicts of name to array, representative, or None.
-        sparse: bool, whether weights with enough zeros are encoded as such.
-
-    Returns:
-        bytes.
+    See `export_tflite` for `quantize` and the error; `samples` are as those of
+    `comparison`, or None.
     """
+    # Here, because TensorFlow is to drop `tf.lite` one day.
+    from tensorflow.lite.python import convert_phase
+
+    optimizations = []
+    if quantize is not None:
+        optimizations.append(tf.lite.Optimize.DEFAULT)
+    if sparse:
+        optimizations.append(tf.lite.Optimize.EXPERIMENTAL_SPARSITY)
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    optimize = tf.lite.Optimize
-    converter.optimizations = [
-        *([optimize.DEFAULT] if quantize is not None else []),
-        *([optimize.EXPERIMENTAL_SPARSITY] if sparse else []),
-    ]
+    converter.optimizations = optimizations
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if samples is not None:
         converter.representative_dataset = lambda: iter(samples)
-    return converter.convert()
+    try:
+        return converter.convert()
+    except (convert_phase.ConverterError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"TFLite cannot convert model {model_name!r}. Recurrent layers may "
+            "need `batch_size=1`; layers that compute in float16 (mixed "
+            "precision) must be built again in float32, and be given the "
+            f"weights. {type(error).__name__}: {str(error)[:500]}"
+        ) from error
 
 
 def run(path, batches):
-    """Runs a file.
+    """Runs a file on a list of dicts of name to array, and returns another.
 
-    Args:
-        path: str, the file.
-        batches: list of dicts of name to array.
-
-    Returns:
-        list of dicts of name to array, what it returns.
-
-    Raises:
-        RuntimeError, ValueError: if the interpreter cannot run it.
+    Raises RuntimeError or ValueError if the interpreter cannot run it.
     """
     interpreter = _interpreter()
     outputs = []
@@ -147,7 +118,7 @@ def run(path, batches):
 
 
 def _interpreter():
-    """LiteRT's where it is installed, else the one of TensorFlow."""
+    """Returns LiteRT's interpreter if it is installed, else TensorFlow's."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
@@ -155,31 +126,28 @@ def _interpreter():
     return Interpreter
 
 
-# What has weights as its second input.
-_WITH_WEIGHTS = frozenset(
-    (
-        "CONV_2D",
-        "CONV_3D",
-        "DEPTHWISE_CONV_2D",
-        "FULLY_CONNECTED",
-        "TRANSPOSE_CONV",
-    )
+# The operations whose second input is weights.
+_WITH_WEIGHTS = (
+    "CONV_2D",
+    "CONV_3D",
+    "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED",
+    "TRANSPOSE_CONV",
 )
 _FLOATS = (0, 1)  # float32 and float16 in TFLite's schema
 
 
 class Operation(typing.NamedTuple):
-    """Operations of a file that have weights.
+    """A kind of operation with weights, and how often a file has it.
 
     Attributes:
         name: str, TFLite's name, such as "CONV_2D 1x1".
-        kernel: str, what the interpreter can run them with. "dense": the
-            weights are stored dense. "sparse": it computes with the sparse
-            weights themselves. "unpacked": sparse weights are made dense when
-            the file is loaded. "xnnpack": likewise, but in float networks that
-            XNNPACK takes as a whole, from a 3x3 convolution of stride 2 to the
-            last pooling, it can compute with sparse weights, where 2/3 of them
-            are zeros and the processor is no x86 (LiteRT's README of XNNPACK).
+        kernel: str, what the interpreter computes with. "dense": weights that
+            are stored dense. "sparse": the sparse weights themselves.
+            "unpacked": sparse weights, made dense when the file is loaded.
+            "xnnpack": likewise; but XNNPACK can use sparse ones, if 2/3 are
+            zeros, not on x86, in a float network that it takes as a whole, from
+            a 3x3 convolution of stride 2 to the last pooling (LiteRT's README).
         count: int, how many.
     """
 
@@ -188,27 +156,19 @@ class Operation(typing.NamedTuple):
     count: int
 
 
-def operations(content):
-    """Lists the operations of a file that have weights.
-
-    Args:
-        content: bytes of the file.
-
-    Returns:
-        tuple of `Operation`.
-    """
+def operations(path):
+    """Returns the operations of a file that have weights, as `Operation`s."""
     # Here, because TensorFlow is to drop `tf.lite` one day.
     from tensorflow.lite.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.read_model_from_bytearray(content)
+    model = flatbuffer_utils.read_model(str(path))
     found = collections.Counter()
     for graph in model.subgraphs:
         unpacked = set()
         for op in graph.operators:  # in the order in which they run
             name = flatbuffer_utils.opcode_to_name(model, op.opcodeIndex)
-            if name == "DENSIFY" or (
-                name == "DEQUANTIZE" and op.inputs[0] in unpacked
-            ):
+            again = name == "DEQUANTIZE" and op.inputs[0] in unpacked
+            if name == "DENSIFY" or again:
                 unpacked.add(op.outputs[0])
             if name not in _WITH_WEIGHTS:
                 continue
@@ -219,11 +179,9 @@ def operations(content):
             if name == "CONV_2D":
                 _, height, width, _ = weights.shape
                 name = f"CONV_2D {height}x{width}"
-                takes = height == width == 1 and weights.type in _FLOATS
-                if takes and kernel == "unpacked":
+                is_float = weights.type in _FLOATS
+                if kernel == "unpacked" and height == width == 1 and is_float:
                     kernel = "xnnpack"
             found[name, kernel] += 1
-    return tuple(
-        Operation(name, kernel, count)
-        for (name, kernel), count in sorted(found.items())
-    )
+    counts = sorted(found.items())
+    return tuple(Operation(*kind, count) for kind, count in counts)

@@ -1,9 +1,20 @@
 """The networks of the SynFlow paper (arXiv 2006.05467), in either Keras line.
 
-Every function has the signature `name(input_shape, classes, keras)` and
-returns a built functional model whose output is the logits. The argument
-`keras` is the module `keras` (Keras 3, the default) or the module
-`tf_keras` (Keras 2, which tfmot needs).
+All functions take the same arguments:
+
+    input_shape  shape of one input, without the batch: (height, width,
+                 channels). By default that of the paper: MNIST's (28, 28, 1)
+                 for fc and conv, else CIFAR's (32, 32, 3). A ResNet also takes
+                 None for height and width, fc a shape of any rank.
+    classes      number of logits; 10 by default
+    keras        the module `keras` (Keras 3, the default) or the module
+                 `tf_keras` (Keras 2, which tfmot needs)
+
+They return a built functional model, (batch, *input_shape) -> (batch, classes),
+and raise ValueError if `keras` is neither module, or a size is unknown.
+
+>>> resnet20().count_params()
+274042
 """
 
 from synflow_tf.models.mlp import conv

@@ -1,23 +1,15 @@
-"""What the networks share: the Keras line, the layers' settings, the checks."""
+"""Holds what the networks share: Keras line, checks, settings of layers."""
 
 import importlib
 import numbers
 import sys
 
 
-def resolve(keras=None):
-    """Returns the Keras line to build with.
+def resolve(keras):
+    """Returns the module `keras` or `tf_keras`; None stands for `keras`.
 
-    Args:
-        keras: The module `keras` or the module `tf_keras`. Defaults to None:
-            `keras`, the line that TensorFlow installs, imported when needed.
-
-    Returns:
-        The module.
-
-    Raises:
-        ValueError: If `keras` is anything else, a name or `tf.keras`
-            included: what that stands for depends on the environment.
+    Anything else is a ValueError, a name or `tf.keras` included: what those
+    stand for depends on the environment.
     """
     if keras is None:
         return importlib.import_module("keras")
@@ -32,14 +24,7 @@ def resolve(keras=None):
 
 
 def check_sizes(input_shape):
-    """Checks that every dimension of a shape is known.
-
-    Args:
-        input_shape: Shape of one input, without the batch.
-
-    Raises:
-        ValueError: If a dimension is not a positive integer.
-    """
+    """Raises ValueError unless all sizes of an input are positive integers."""
     if not all(isinstance(n, numbers.Integral) and n > 0 for n in input_shape):
         raise ValueError(
             "Argument `input_shape` must be positive integers, because the "
@@ -55,12 +40,6 @@ def he_normal(keras):
     The `he_normal` of Keras is cut off at two standard deviations, PyTorch's
     `kaiming_normal_` is not; the largest weights matter to a pruner. Call it
     once per layer: an initializer repeats its values when it is used twice.
-
-    Args:
-        keras: The Keras line.
-
-    Returns:
-        The keyword arguments of the layer.
     """
     return {
         "kernel_initializer": keras.initializers.VarianceScaling(
@@ -75,13 +54,6 @@ def fan_in_uniform(keras, fan_in):
 
     This is PyTorch's default for Linear and Conv2d, which the authors' fc and
     conv keep. Call it once per layer, as `he_normal`.
-
-    Args:
-        keras: The Keras line.
-        fan_in: How many inputs each unit of the layer sums up.
-
-    Returns:
-        The keyword arguments of the layer.
     """
     limit = fan_in**-0.5
     uniform = keras.initializers.RandomUniform
@@ -94,13 +66,7 @@ def fan_in_uniform(keras, fan_in):
 def batch_normalization(keras, name):
     """Returns a BatchNormalization layer with PyTorch's defaults.
 
-    Args:
-        keras: The Keras line.
-        name: Name of the layer.
-
-    Returns:
-        The layer. PyTorch's momentum of 0.1 weighs the new batch, the momentum
-        of Keras weighs the past: 0.9.
+    PyTorch's momentum of 0.1 weighs the new batch, that of Keras the past: 0.9.
     """
     return keras.layers.BatchNormalization(
         momentum=0.9, epsilon=1e-5, name=name

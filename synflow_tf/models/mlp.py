@@ -1,11 +1,8 @@
 """The two small networks without normalization: fc and conv.
 
 Source: the authors' code, `mlp`, for Tanaka et al., arXiv 2006.05467. Both
-keep PyTorch's default initialization: weights and biases uniform within
-1 / sqrt(fan_in). The biases are therefore not zero at initialization.
-
-    fc    6 dense layers, 100 units each, the last one `classes`
-    conv  2 convolutions of 32 filters, flatten, dense
+keep PyTorch's default initialization: weights and biases, which are therefore
+not zero, are uniform within 1 / sqrt(fan_in).
 """
 
 from synflow_tf.models import _shared
@@ -17,25 +14,7 @@ _CONVOLUTIONS = 2
 
 
 def fc(input_shape=(28, 28, 1), classes=10, keras=None):
-    """Builds the fully connected network: "fc1" to "fc6", ReLU between.
-
-    Args:
-        input_shape: Shape of one input, any rank, without the batch. Defaults
-            to MNIST's (height, width, channels), as in the paper.
-        classes: Number of logits.
-        keras: The module `keras` (default) or `tf_keras`.
-
-    Returns:
-        A built functional model, (batch, *input_shape) -> (batch, classes).
-
-    Raises:
-        ValueError: If `keras` is neither module, or a size is unknown.
-
-    Example:
-        >>> from synflow_tf import models
-        >>> models.fc().count_params()
-        119910
-    """
+    """Builds the dense network: "fc1" to "fc6", 100 hidden units, ReLU."""
     keras = _shared.resolve(keras)
     _shared.check_sizes(input_shape)
     image = keras.Input(input_shape, name="image")
@@ -48,35 +27,14 @@ def fc(input_shape=(28, 28, 1), classes=10, keras=None):
 
 
 def conv(input_shape=(28, 28, 1), classes=10, keras=None):
-    """Builds the convolutional network: "conv1", "conv2", "fc".
-
-    Args:
-        input_shape: (height, width, channels) of one image. Defaults to
-            MNIST's, as in the paper.
-        classes: Number of logits.
-        keras: The module `keras` (default) or `tf_keras`.
-
-    Returns:
-        A built functional model, (batch, *input_shape) -> (batch, classes).
-
-    Raises:
-        ValueError: If `keras` is neither module, or a size is unknown.
-
-    Example:
-        >>> from synflow_tf import models
-        >>> models.conv().count_params()
-        260458
-    """
+    """Builds the convolutional one: "conv1", "conv2" (32 filters), "fc"."""
     keras = _shared.resolve(keras)
     _shared.check_sizes(input_shape)
     image = x = keras.Input(input_shape, name="image")
     for i in range(1, _CONVOLUTIONS + 1):
+        initializers = _shared.fan_in_uniform(keras, 9 * x.shape[-1])
         x = keras.layers.Conv2D(
-            _FILTERS,
-            3,
-            padding="same",
-            name=f"conv{i}",
-            **_shared.fan_in_uniform(keras, fan_in=9 * x.shape[-1]),
+            _FILTERS, 3, padding="same", name=f"conv{i}", **initializers
         )(x)
         x = keras.layers.ReLU(name=f"conv{i}_relu")(x)
     x = keras.layers.Flatten(name="flatten")(x)
@@ -85,5 +43,5 @@ def conv(input_shape=(28, 28, 1), classes=10, keras=None):
 
 
 def _dense(keras, x, units, name):
-    initializers = _shared.fan_in_uniform(keras, fan_in=x.shape[-1])
+    initializers = _shared.fan_in_uniform(keras, x.shape[-1])
     return keras.layers.Dense(units, name=name, **initializers)(x)
