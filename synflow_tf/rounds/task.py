@@ -74,7 +74,7 @@ class Task:
         return np.array(counts, np.int64)
 
     def aside(self, scores, alive):
-        """Returns what the floor keeps: bool tensor (n,), or None for nothing."""
+        """Returns what the floor keeps, bool of shape (n,), or None."""
         if not self.floor:
             return None
         scores, alive = self.split(scores), self.split(alive)
