@@ -14,9 +14,6 @@ from synflow_tf.graph import raw
 from synflow_tf.graph import values
 from synflow_tf.linearize import registry
 
-# Tensors up to this many entries are constants of what is traced, so that what
-# depends on them alone is computed while tracing; larger ones are arguments.
-_CONSTANT_SIZE = 8192
 # What a scale of zeros may pass through: as if it were ones.
 _OPENED = (
     families.PRODUCTS
@@ -65,47 +62,67 @@ class LinearWeights:
         self.shift = None
         self.repeated = identity.IdentityDict()
         self.zero_scales = identity.IdentitySet()
-        self._known = {}
+        self._known, self._slots = {}, []
+        self._found = identity.IdentityDict()
+        self._scales = identity.IdentityDict()
+        self._signs = identity.IdentityDict()
 
     def __getitem__(self, variable):
-        """The absolute value of a variable, of the dtype to compute in."""
-        if variable not in self._tensors:
-            with tf.init_scope():
-                value = tf.cast(flatten.value_of(variable), self.dtype)
-                self._tensors[variable] = tf.abs(value)
-        x = self._tensors[variable]
-        # As a constant, what is scored would have no gradient.
-        return x if variable in self.scored else _inlined(x)
-
-    def plain(self, value):
-        """The magnitude of what is made of weights that are not scored.
+        """Returns the absolute value of a variable, in the dtype of the flow.
 
         Args:
-            value: `graph.Value`.
-
-        Returns:
-            Tensor of its shape.
+            variable: a Keras variable.
         """
-        with tf.init_scope():
-            x = _evaluated(value, self._as_it_is, self._known)
-            x = tf.cast(tf.abs(x), self.dtype)
-        return _inlined(x)
+        if variable in self.scored:
+            return self._tensors[variable]
+        return self._held(variable, lambda: tf.abs(self._as_it_is(variable)))
+
+    def plain(self, value):
+        """Returns the magnitude of a `graph.Value` made of unscored weights."""
+        return self._held(value, lambda: self._magnitude(value))
 
     def scale(self, value):
         """Like `plain`, but a scale that is 0 in every entry counts as ones."""
-        with tf.init_scope():
-            x = _evaluated(value, self._as_it_is, self._known)
-            if not tf.reduce_any(x != 0):
-                x = _evaluated(
-                    value, self._as_it_is, self._known, self._as_ones
-                )
-                if not tf.reduce_any(x != 0):
-                    x = tf.ones(x.shape, self.dtype)
-                for variable in values.variables_of(value):
-                    if not tf.reduce_any(flatten.value_of(variable) != 0):
-                        self.zero_scales.add(variable)
-            x = tf.cast(tf.abs(x), self.dtype)
-        return _inlined(x)
+
+        def compute():
+            x = self._magnitude(value)
+            if tf.reduce_any(x != 0):
+                return x
+            for variable in values.variables_of(value):
+                if not tf.reduce_any(flatten.value_of(variable) != 0):
+                    self.zero_scales.add(variable)
+            x = self._magnitude(value, self._as_ones)
+            return x if tf.reduce_any(x != 0) else tf.ones_like(x)
+
+        return self._held(value, compute, self._scales)
+
+    def _magnitude(self, value, opened=None):
+        x = _evaluated(value, self._as_it_is, self._known, opened)
+        return tf.cast(tf.abs(x), self.dtype)
+
+    def _held(self, key, compute, found=None):
+        """Computes a tensor once, and in a traced function reads it anew.
+
+        Args:
+            key: object, what the tensor is of.
+            compute: function of nothing that computes it, eagerly.
+            found: `IdentityDict` of what was computed before.
+        """
+        found = self._found if found is None else found
+        if key not in found:
+            traced = not tf.executing_eagerly()
+            with tf.init_scope():
+                found[key] = compute()
+                if traced:
+                    found[key] = tf.Variable(found[key], trainable=False)
+                    self._slots.append((found[key], compute))
+        return tf.convert_to_tensor(found[key])
+
+    def refresh(self):
+        """Computes anew what depends on weights that are not scored."""
+        self._known.clear()
+        for slot, compute in self._slots:
+            slot.assign(compute())
 
     def computed(self, value, scored):
         """The scored weight, with the magnitudes of what is computed from it.
@@ -131,8 +148,7 @@ class LinearWeights:
         return x if tf.reduce_any(x != 0) else tf.ones_like(x)
 
     def _signed(self, variable):
-        with tf.init_scope():
-            x = self._as_it_is(variable)
+        x = self._held(variable, lambda: self._as_it_is(variable), self._signs)
         if variable in self.scored:
             x = tf.sign(x) * self._tensors[variable]
         return x
@@ -174,11 +190,3 @@ def _run(node, tensors):
     if node.type in flatten.GATHERS:
         return [flatten.gather(node, *tensors)]
     return raw.widened(node, tensors, tf.float64)
-
-
-def _inlined(x):
-    """A tensor as a constant of what is traced, if it is small."""
-    if tf.executing_eagerly() or not hasattr(x, "numpy"):
-        return x
-    small = x.shape.num_elements() <= _CONSTANT_SIZE
-    return tf.constant(x.numpy(), x.dtype) if small else x

@@ -69,6 +69,7 @@ class _LinearizedModel(base.Bound):
     def __init__(self, scorer, weights, graph):
         super().__init__()
         self._graph = graph
+        self._traced = []
         self._rescale = scorer.rescale
         self._dtype = tf.as_dtype(scorer.dtype)
         self._variables = [weight.variable for weight in weights]
@@ -88,6 +89,8 @@ class _LinearizedModel(base.Bound):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(tensors)
             linear = self._linear(tensors)
+            if not tf.executing_eagerly():
+                self._traced.append(linear)
             outputs = linearize.run(self._lowered, linear, self._inputs)
             flow = linearize.flow_of(outputs)
         gradients = tape.gradient(
@@ -154,6 +157,11 @@ class _LinearizedModel(base.Bound):
                 text = f"empty; the rest of {where!r} carries the flow"
             found.append(findings.Finding("empty", weight.path, text))
         return found
+
+    def refresh(self):
+        """Reads what is not scored anew; see `Bound.refresh`."""
+        for linear in self._traced:
+            linear.refresh()
 
     def _linear(self, tensors, affine=None):
         """Returns the weights to run the graph with."""
