@@ -1,7 +1,4 @@
-"""The weights of a Keras model: their paths, values and constraints.
-
-With `keras_private` this is the place that knows how Keras stores a model.
-"""
+"""The weights of a Keras model: their paths and values."""
 
 import dataclasses
 import re
@@ -20,8 +17,6 @@ _KERNELS = frozenset(
     ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel")
 )
 _TABLES = frozenset(("embeddings",))
-# Where Keras lists the layers within a layer, for itself.
-_KERAS_LISTS = re.compile(r"_layers|_self_.*|_functional|_tracker")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,15 +91,15 @@ def weights(model, kernels=()):
 
 
 def _walk(layer, prefix, found, kernels, chosen=None):
-    """Finds the weights of a layer, those of the layers within it first.
+    """Adds the weights of a layer to `found`, first of the layers within it.
 
     Args:
         layer: the layer.
         prefix: str, what their paths begin with.
-        found: `IdentityDict` of variable to `Weight`, added to.
+        found: `IdentityDict` of variable to `Weight`.
         kernels: see `weights`.
         chosen: None, or the `IdentitySet` of the variables that a layer around
-            it has named as prunable.
+            it names as prunable.
     """
     # Of the class: tfmot's registry sets it on layers of Keras.
     if chosen is None and hasattr(type(layer), "get_prunable_weights"):
@@ -125,7 +120,7 @@ def _walk(layer, prefix, found, kernels, chosen=None):
 
 
 def _sublayers(layer):
-    """The layers within a layer, without wrappers, as pairs of name and layer.
+    """Lists the layers within a layer, unwrapped, as pairs of name and layer.
 
     By their own names in functional and sequential models; elsewhere by the
     attributes that hold them, which stay the same when Keras makes up other
@@ -135,19 +130,18 @@ def _sublayers(layer):
     if keras_private.functional_in(layer) or isinstance(layer, sequential):
         subs = map(wrappers.inside, layer.layers)
         return [(sub.name, sub) for sub in subs]
-    subs = layer._flatten_layers(include_self=False, recursive=False)
+    subs = keras_private.layers_within(layer, recursive=False)
     subs = identity.IdentityDict((sub, wrappers.inside(sub)) for sub in subs)
     held = identity.IdentityDict()
-    for attribute, value in vars(layer).items():
-        if not _KERAS_LISTS.fullmatch(attribute):
-            for path, sub in _held(attribute.lstrip("_"), value):
-                if sub in subs:
-                    held.setdefault(sub, path)
+    for attribute, value in keras_private.attributes(layer).items():
+        for path, sub in _held(attribute.lstrip("_"), value):
+            if sub in subs:
+                held.setdefault(sub, path)
     return [(held.get(key, sub.name), sub) for key, sub in subs.items()]
 
 
 def _held(path, value):
-    """What an attribute holds, flat, as pairs of path and value."""
+    """Lists what an attribute holds, flat, as pairs of path and value."""
     if isinstance(value, dict):
         pairs = value.items()
     elif isinstance(value, (list, tuple)):
@@ -262,70 +256,25 @@ def _is_float(variable):
 
 
 def value(variable):
-    """The value of a Keras variable, a tensor of its own dtype."""
+    """Returns the value of a Keras variable, a tensor of its own dtype."""
     value = getattr(variable, "value", variable)
     return tf.convert_to_tensor(value() if callable(value) else value)
 
 
-def set_constraint(variable, constraint):
-    """Sets what the optimizer applies to a variable after every update.
-
-    Args:
-        variable: a Keras variable of either line, built or restored.
-        constraint: a callable tensor -> tensor, or None.
-    """
-    for target in _unwrapped(variable):
-        target._constraint = constraint
-
-
 def get_constraint(variable):
-    """Returns the constraint of a variable, or None."""
-    # Of one replica: to ask several workers' variable is an all-reduce.
-    return getattr(_unwrapped(variable)[-1], "_constraint", None)
+    """Returns what optimizers apply to a variable after an update, or None."""
+    return variable.constraint
 
 
 def strategy_of(variable):
     """Returns the `tf.distribute.Strategy` that replicates it, or None."""
-    variable = _unwrapped(variable)[0]
-    variable = getattr(variable, "_value", variable)  # of Keras 3
+    variable = keras_private.tf_variable(variable)
     if isinstance(variable, tf.distribute.DistributedValues):
         return variable.distribute_strategy
     return None
 
 
-def _unwrapped(variable):
-    """The variables that an optimizer reads the constraint of.
-
-    tf_keras wraps variables under mixed precision (`_variable`), and a
-    distribution strategy holds one for each replica (`values`); set on the
-    wrapper, a constraint is silently ignored.
-    """
-    if "_variable" in vars(variable):
-        return _unwrapped(variable._variable)
-    if isinstance(variable, tf.distribute.DistributedValues):
-        return [variable, *variable.values]
-    return [variable]
-
-
-def forget_train_function(model):
-    """Makes a compiled model trace its training step anew.
-
-    The step that Keras has traced knows the constraints of that moment only.
-    """
-    if getattr(model, "train_function", None) is not None:
-        model.make_train_function(force=True)
-
-
 def steps_per_call(model):
-    """How many training steps Keras runs between two calls of batch hooks.
-
-    Args:
-        model: a compiled model of either line.
-
-    Returns:
-        int, its `steps_per_execution`.
-    """
-    steps = getattr(model, "steps_per_execution", None)
-    if steps is None:  # tf_keras
-        steps = getattr(model, "_steps_per_execution", None)
+    """Returns how many steps Keras trains between two calls of batch hooks."""
+    steps = keras_private.steps_per_execution(model)
     return 1 if steps is None else int(value(steps))

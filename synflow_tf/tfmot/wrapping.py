@@ -6,12 +6,10 @@ import warnings
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
-from tensorflow_model_optimization.python.core.sparsity.keras import (
-    prune_registry,
-)
 
-from synflow_tf.enforce import constraint as constraint_lib
+from synflow_tf import enforce
 from synflow_tf.graph import identity
+from synflow_tf.graph import keras_private
 from synflow_tf.graph import variables
 from synflow_tf.graph import wrappers
 
@@ -20,10 +18,11 @@ NEVER = 2**31 - 1
 
 
 def is_graph(layer):
-    """Whether it is a model whose layers can be wrapped one by one."""
-    return isinstance(layer, tf_keras.Sequential) or (
-        isinstance(layer, tf_keras.Model) and layer._is_graph_network
-    )
+    """Returns whether a layer is a model of which each layer can be wrapped."""
+    if isinstance(layer, tf_keras.Sequential):
+        return True
+    is_model = isinstance(layer, tf_keras.Model)
+    return is_model and keras_private.is_graph_network(layer)
 
 
 def leaves(model):
@@ -96,11 +95,12 @@ def wrap_layers(layers, model, masks):
     wrappers.name_apart(around)
     masks.enforce(model)
     held = wrappers.masks(around)
-    for weight in variables.weights(model):
-        mask_variable = held.get(weight.variable)
-        if mask_variable is not None and weight.path in masks:
-            weight = dataclasses.replace(weight, wrapper_mask=mask_variable)
-            constraint_lib.enforce(weight, masks[weight.path])
+    within = [
+        (dataclasses.replace(w, wrapper_mask=held[w.variable]), masks[w.path])
+        for w in variables.weights(model)
+        if w.variable in held and w.path in masks
+    ]
+    enforce.enforce_masks(model, within)
     _warn_of_others(model, masks, held)
     return result
 
@@ -142,17 +142,20 @@ def _can_hold(layer, pruned):
         return False
     if hasattr(type(layer), "get_prunable_weights"):
         return any(v in pruned for v in layer.get_prunable_weights())
-    if not prune_registry.PruneRegistry.supports(layer):
+    registry = keras_private.of_tfmot(
+        "sparsity.keras.prune_registry", "PruneRegistry"
+    )
+    if not registry.supports(layer):
         return False
-    prunable = prune_registry.PruneRegistry.make_prunable(layer)
-    return any(v in pruned for v in prunable.get_prunable_weights())
+    layer = registry.make_prunable(layer)
+    return any(v in pruned for v in layer.get_prunable_weights())
 
 
 def _build(layer):
     """Builds a wrapper around a layer that is built, outside of a model."""
     if wrappers.is_wrapper(layer) and not layer.built:
         with tf.name_scope(layer.name):
-            layer.build(getattr(layer.layer, "_build_input_shape", None))
+            layer.build(keras_private.build_input_shape(layer.layer))
     return layer
 
 
