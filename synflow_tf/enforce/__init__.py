@@ -25,8 +25,7 @@ def enforce_masks(model, pairs, optimizer=None):
     """
     gradients.check(optimizer)
     workers.check_same(pairs)
-    things = [model, *gradients.optimizers(model)]
-    things += [] if optimizer is None else [optimizer]
+    things = _patched(model, optimizer)
     with contextlib.ExitStack() as undo:
         # What may fail comes first. No value changes before all is set.
         new = not gradients.is_patched(model)
@@ -38,33 +37,32 @@ def enforce_masks(model, pairs, optimizer=None):
             if not gradients.is_patched(thing):
                 undo.callback(gradients.unpatch, thing)
             gradients.patch(thing)
-        moments = [
-            moment
-            for optimizer in things[1:]
-            for moment in gradients.moments(
-                optimizer, model.trainable_variables
-            )
-        ]
+        trained = model.trainable_variables
+        moments = [m for o in things[1:] for m in gradients.moments(o, trained)]
         for weight, mask in pairs:
             constraint.set_mask(weight, mask)
         for moment, mask in moments:
             constraint.zero(moment, mask)
         if new:
             _forget_train_function(model)
-        undo.pop_all()
+        undo.pop_all()  # nothing to undo
 
 
 def release_masks(model, pairs, optimizer=None):
-    """Ends `enforce_masks`, of which the arguments are."""
+    """Ends `enforce_masks`; see there for the arguments."""
     gradients.check(optimizer)
     for weight, _ in pairs:
         constraint.release(weight)
     if not any(map(constraint.is_held, variables.weights(model))):
-        for thing in [model, *gradients.optimizers(model)]:
+        for thing in _patched(model, optimizer):
             gradients.unpatch(thing)
-        if optimizer is not None:
-            gradients.unpatch(optimizer)
     _forget_train_function(model)
+
+
+def _patched(model, optimizer):
+    """Lists what is patched: the model first, then its optimizers."""
+    given = [] if optimizer is None else [optimizer]
+    return [model, *gradients.optimizers(model), *given]
 
 
 def _forget_train_function(model):

@@ -67,7 +67,7 @@ def check_one_line(model, line):
 
 
 class NotBuilt(ValueError):
-    """A model has no weights yet, or not all of them."""
+    """A model lacks weights, or has none yet."""
 
     def __init__(self, model):
         super().__init__(

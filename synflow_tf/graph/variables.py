@@ -1,5 +1,6 @@
 """The weights of a Keras model: their paths and values."""
 
+import collections
 import dataclasses
 import re
 import typing
@@ -45,7 +46,7 @@ class Weight:
 
     @property
     def name(self):
-        """The last part of the path: "kernel", "bias" ..."""
+        """str, the last part of the path: "kernel", "bias" ..."""
         return self.path.rpartition("/")[2]
 
     @property
@@ -55,23 +56,18 @@ class Weight:
 
     @property
     def size(self):
-        """The number of entries, an int."""
+        """int, the number of entries."""
         return int(np.prod(self.shape))
 
 
 def weights(model, kernels=()):
     """Lists the weights of a model, without those of pruning wrappers.
 
+    In the order of `model.weights`, a shared one once.
+
     Args:
         model: a built Keras model of either line.
-        kernels: `IdentitySet` of variables, kernels whatever their name.
-
-    Returns:
-        list of `Weight`, in the order of `model.weights`; a shared one once.
-
-    Raises:
-        TypeError: if `model` is not a Keras model.
-        ValueError: if it is not built.
+        kernels: iterable of variables, kernels whatever their name.
     """
     lines.line_of(model)
     lines.check_built(model)
@@ -81,25 +77,18 @@ def weights(model, kernels=()):
     masks = wrappers.masks(around)
     own = identity.IdentitySet(wrappers.own_variables(around))
     order = identity.IdentitySet(model.weights)
-    return _unique(
-        [
-            dataclasses.replace(found[key], wrapper_mask=masks.get(key))
-            for key in order
-            if key in found and key not in own
-        ]
-    )
+    listed = [found[x] for x in order if x in found and x not in own]
+    return [
+        dataclasses.replace(w, path=path, wrapper_mask=masks.get(w.variable))
+        for w, path in zip(listed, _numbered(listed), strict=True)
+    ]
 
 
 def _walk(layer, prefix, found, kernels, chosen=None):
     """Adds the weights of a layer to `found`, first of the layers within it.
 
-    Args:
-        layer: the layer.
-        prefix: str, what their paths begin with.
-        found: `IdentityDict` of variable to `Weight`.
-        kernels: see `weights`.
-        chosen: None, or the `IdentitySet` of the variables that a layer around
-            it names as prunable.
+    Their paths begin with `prefix`. `chosen` has the variables that a layer
+    around it names as prunable, or is None.
     """
     # Of the class: tfmot's registry sets it on layers of Keras.
     if chosen is None and hasattr(type(layer), "get_prunable_weights"):
@@ -151,44 +140,40 @@ def _held(path, value):
     return [x for key, v in pairs for x in _held(f"{path}/{key}", v)]
 
 
-def _unique(found):
-    """Numbers the weights whose paths are equal."""
-    seen = {}
-    result = []
-    for weight in found:
-        count = seen[weight.path] = seen.get(weight.path, -1) + 1
-        if count:
-            path = f"{weight.path}_{count}"
-            weight = dataclasses.replace(weight, path=path)
-        result.append(weight)
-    return result
+def _numbered(found):
+    """Lists the paths of weights, with a number behind those that repeat."""
+    counts = collections.Counter()
+    paths = []
+    for path in (weight.path for weight in found):
+        paths.append(f"{path}_{counts[path]}" if counts[path] else path)
+        counts[path] += 1
+    return paths
 
 
 def prunable_weights(model, prunable=None, kernels=()):
-    """Selects the weights that pruning is about.
+    """Selects the weights that pruning is about, in order; at least one.
 
     Args:
         model: a built Keras model of either line.
-        prunable: which weights. None takes the kernels of all layers (see
-            `Weight.is_kernel`). A str
+        prunable: which weights. None takes the kernels of all layers. A str
             takes the weight of that path, or the kernels of the layer (or
             nested model) of that path, or of all layers whose path it matches
             as a regular expression; a compiled pattern likewise; a layer class
             takes the kernels, or embeddings, of all layers of that class. A
-            list of those takes what any of them takes. A function `(layer,
-            weight) -> bool` is asked about every floating-point weight
-            (`weight` is a `Weight`), and decides alone.
+            list takes what any of its items takes. A function `(layer, weight)
+            -> bool` is asked about every floating-point `Weight`, and decides
+            alone.
         kernels: see `weights`.
 
-    Returns:
-        list of `Weight`, in the order of `model.weights`, at least one.
-
     Raises:
-        ValueError: if nothing is selected, or a part of the list selects
-            nothing.
-        TypeError: if `prunable` is none of the above.
+        ValueError: if `prunable`, or an item of it, selects nothing.
+        TypeError: if it is none of the above.
     """
-    candidates = [w for w in weights(model, kernels) if _is_float(w.variable)]
+    candidates = [
+        weight
+        for weight in weights(model, kernels)
+        if tf.as_dtype(weight.variable.dtype).is_floating
+    ]
     if prunable is None:
         selected = [w for w in candidates if w.is_kernel]
     elif callable(prunable) and not isinstance(prunable, type):
@@ -227,7 +212,11 @@ def _selects(item, weight):
 
 
 def _nothing(item, candidates, model):
-    integers = [w for w in weights(model) if _is_integer_kernel(w)]
+    integers = [
+        w
+        for w in weights(model)
+        if tf.as_dtype(w.variable.dtype).is_integer and len(w.shape) > 1
+    ]
     if not any(w.is_kernel for w in candidates) and integers:
         return ValueError(
             "Argument `model` must have kernels of a float type. Received: "
@@ -244,15 +233,6 @@ def _nothing(item, candidates, model):
         " None selects the kernels of all layers; a layer class must be of the "
         "model's own Keras line."
     )
-
-
-def _is_integer_kernel(weight):
-    is_integer = tf.as_dtype(weight.variable.dtype).is_integer
-    return is_integer and len(weight.shape) > 1
-
-
-def _is_float(variable):
-    return tf.as_dtype(variable.dtype).is_floating
 
 
 def value(variable):

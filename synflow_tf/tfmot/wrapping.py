@@ -26,7 +26,7 @@ def is_graph(layer):
 
 
 def leaves(model):
-    """The layers of a model, and of those in it, that are no models to open."""
+    """Lists the layers of a model and of graphs in it, without those graphs."""
     found = []
     for layer in model.layers:
         found += leaves(layer) if is_graph(layer) else [layer]
@@ -46,16 +46,11 @@ def check(model):
 
 
 def wrap_model(model, masks):
-    """Puts the layers of a model into wrappers, and enforces masks.
+    """Puts the layers of a model into wrappers, and enforces its masks.
 
-    Args:
-        model: a functional or sequential model of tf_keras.
-        masks: `Masks` of it.
-
-    Returns:
-        A model of the same layers; `model` itself if no layer is wrapped anew.
+    Returns a model of the same layers; `model` if no layer is wrapped anew.
     """
-    pruned = _ids(model, masks)
+    pruned = _paths(model, masks)
     schedule = _never(masks)
     made = identity.IdentityDict()
 
@@ -78,17 +73,8 @@ def wrap_model(model, masks):
 
 
 def wrap_layers(layers, model, masks):
-    """Puts single layers into wrappers, and enforces masks.
-
-    Args:
-        layers: list of layers of a model.
-        model: the model.
-        masks: `Masks` of weights of the layers.
-
-    Returns:
-        list like `layers`.
-    """
-    pruned = _ids(model, masks)
+    """Puts layers of a model into wrappers, and enforces masks of theirs."""
+    pruned = _paths(model, masks)
     schedule = _never(masks)
     result = [_build(_wrap(layer, pruned, schedule)) for layer in layers]
     around = list(filter(wrappers.is_wrapper, result))
@@ -105,13 +91,10 @@ def wrap_layers(layers, model, masks):
     return result
 
 
-def _ids(model, masks):
-    """The variables that masks are of, an `IdentityDict` to their paths."""
-    return identity.IdentityDict(
-        (w.variable, w.path)
-        for w in variables.weights(model)
-        if w.path in masks
-    )
+def _paths(model, masks):
+    """Returns the paths of masks, an `IdentityDict` by variable."""
+    found = [w for w in variables.weights(model) if w.path in masks]
+    return identity.IdentityDict((w.variable, w.path) for w in found)
 
 
 def _never(masks):
@@ -119,7 +102,7 @@ def _never(masks):
 
 
 def _wrap(layer, pruned, schedule):
-    """A layer in a wrapper if it has weights to prune, else as it is."""
+    """Returns a layer in a wrapper if it has weights to prune, or as it is."""
     if isinstance(layer, tf_keras.layers.InputLayer):  # in a list of layers
         return type(layer).from_config(layer.get_config())
     if not _can_hold(layer, pruned):
@@ -130,21 +113,15 @@ def _wrap(layer, pruned, schedule):
 
 
 def _can_hold(layer, pruned):
-    """Whether a new wrapper around a layer has a mask for a pruned weight.
-
-    Args:
-        layer: a layer.
-        pruned: `IdentityDict` with the pruned variables as keys.
-    """
+    """Returns whether a new wrapper of a layer would mask `pruned` weights."""
     # Files with wrapped attention cannot be loaded by tfmot 0.8.1.
     attention = isinstance(layer, tf_keras.layers.MultiHeadAttention)
     if attention or wrappers.is_wrapper(layer):
         return False
     if hasattr(type(layer), "get_prunable_weights"):
         return any(v in pruned for v in layer.get_prunable_weights())
-    registry = keras_private.of_tfmot(
-        "sparsity.keras.prune_registry", "PruneRegistry"
-    )
+    module = "sparsity.keras.prune_registry"
+    registry = keras_private.of_tfmot(module, "PruneRegistry")
     if not registry.supports(layer):
         return False
     layer = registry.make_prunable(layer)
@@ -160,9 +137,9 @@ def _build(layer):
 
 
 def _warn_of_others(model, masks, held):
-    """Lists the weights with masks that no wrapper holds."""
-    ids = _ids(model, masks)
-    paths = [path for key, path in ids.items() if key not in held]
+    """Warns of weights with masks that no wrapper holds."""
+    paths = _paths(model, masks).items()
+    paths = [path for variable, path in paths if variable not in held]
     if paths:
         some = ", ".join(map(repr, paths[:6]))
         warnings.warn(
