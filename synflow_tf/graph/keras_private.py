@@ -347,16 +347,7 @@ def gathered(optimizer, variables):
         kept = identity.IdentitySet(kept)
         if not kept:
             continue
-        _get(part, "_variables")
-        if isinstance(part, _DIVIDING):
-            _get(part, "_accumulators")
-        places, key = _places(part), _get(part, "_var_key")
-        lists = {
-            name: held
-            for name, held in vars(part).items()
-            if isinstance(held, list) and len(held) == len(places)
-            if name != "_variables"  # all of them in a row
-        }
+        lists, places = _lists(part), _places(part)
         listed = (x for held in lists.values() for x in held)
         for slot in kept - identity.IdentitySet(listed):
             raise Incompatible(
@@ -366,6 +357,7 @@ def gathered(optimizer, variables):
                 "the first step with this optimizer",
             )
         lists.pop("_accumulators", None)
+        key = _get(part, "_var_key")
         for variable in variables:
             if key(variable) in places:
                 place, shape = places[key(variable)], variable.shape
@@ -373,6 +365,20 @@ def gathered(optimizer, variables):
                 slots = (x for x in slots if x in kept and x.shape == shape)
                 found += [(variable, slot) for slot in slots]
     return found
+
+
+def _lists(optimizer):
+    """The lists with an entry for each variable that an optimizer trains."""
+    _get(optimizer, "_variables")  # has all variables in a row
+    if isinstance(optimizer, _DIVIDING):
+        _get(optimizer, "_accumulators")
+    count = len(_places(optimizer))
+    return {
+        name: held
+        for name, held in vars(optimizer).items()
+        if isinstance(held, list) and len(held) == count
+        if name != "_variables"
+    }
 
 
 # TensorFlow.
