@@ -16,12 +16,6 @@ def enforce_masks(model, pairs, optimizer=None):
         model: a built model of either Keras line.
         pairs: list of pairs of a `variables.Weight` of it and its mask.
         optimizer: an optimizer that trains the model in a loop, or None.
-
-    Raises:
-        TypeError: if `optimizer` is not an optimizer.
-        ValueError: if other workers have other masks.
-        keras_private.Incompatible: if Keras does not keep a constraint or a
-            method that is set, or keeps moments where they are not found.
     """
     gradients.check(optimizer)
     workers.check_same(pairs)

@@ -26,13 +26,8 @@ _KINDS += (lines.LINES[1].optimizers.legacy.Optimizer,)
 def masked(gradients, variables):
     """Sets the gradients of removed weights to 0.
 
-    Args:
-        gradients: list of tensors, `tf.IndexedSlices` or None.
-        variables: list of the Keras variables they are of; the masks are those
-            enforced on them at the moment of the call.
-
-    Returns:
-        list like `gradients`.
+    Each is a tensor, `tf.IndexedSlices` or None. The masks are those that are
+    enforced on the variables at the moment of the call.
     """
     return [
         _masked(gradient, constraint_lib.constraint_of(variable))
@@ -74,11 +69,7 @@ def optimizers(model):
 
 
 def patch(thing):
-    """Has an optimizer, or those a model is compiled with, mask gradients.
-
-    Raises:
-        keras_private.Incompatible: if it would not call what is patched.
-    """
+    """Has an optimizer, or those a model is compiled with, mask gradients."""
     for name, method in _methods(thing).items():
         method = vars(thing)[name] = types.MethodType(method, thing)
         known = hasattr(type(thing), name)
@@ -102,17 +93,15 @@ def unpatch(thing):
 
 
 def moments(optimizer, variables):
-    """Lists what an optimizer has gathered about variables that have masks.
+    """Lists pairs of what an optimizer has gathered of a variable, and a mask.
 
-    Returns:
-        list of pairs: a variable of the optimizer, and the mask variable.
+    Of the variables that have masks.
     """
     return _with_masks(keras_private.gathered, optimizer, variables)
 
 
 def _with_masks(find, optimizer, variables):
-    """Pairs what `find` finds of variables that have masks with those."""
-    held = [v for v in variables if constraint_lib.constraint_of(v) is not None]
+    held = [v for v in variables if constraint_lib.constraint_of(v)]
     return [
         (found, constraint_lib.constraint_of(variable).mask)
         for variable, found in find(optimizer, held)
@@ -120,7 +109,7 @@ def _with_masks(find, optimizer, variables):
 
 
 def _methods(thing):
-    """The methods to replace on an object, a dict of name to function."""
+    """Returns the methods to replace on an object, by name."""
     keras, tf_keras = lines.LINES
     if isinstance(thing, (keras.Model, tf_keras.Model)):
         return {"compile": _compile}

@@ -1,14 +1,12 @@
 """The one place for the private names of Keras, TensorFlow and tfmot.
 
-Nothing here has a default for a name that is gone: `Incompatible` is raised,
-and says what would not work.
+A name that is gone has no default: `Incompatible` says what would go wrong.
 """
 
 import collections
 import functools
 import importlib
 import sys
-import types
 
 import keras
 import tensorflow as tf
@@ -66,17 +64,12 @@ NAMES = {
 class Incompatible(RuntimeError):
     """A version of Keras, TensorFlow or tfmot that is not as expected.
 
-    Args:
-        owner: object, class or module of it.
-        problem: str, what is different, and what would happen.
+    `owner` is an object or a module of it; `problem` says what is different.
     """
 
     def __init__(self, owner, problem):
-        if isinstance(owner, types.ModuleType):
-            modules = [owner.__name__]
-        else:
-            cls = owner if isinstance(owner, type) else type(owner)
-            modules = [base.__module__ for base in cls.__mro__]
+        modules = [getattr(owner, "__name__", "")]
+        modules += [cls.__module__ for cls in type(owner).__mro__]
         roots = [module.partition(".")[0] for module in modules]
         known = ("keras", "tf_keras", "tensorflow", _TFMOT)
         package = next((root for root in roots if root in known), roots[-1])
@@ -93,9 +86,8 @@ def _get(owner, name):
         return getattr(owner, name)
     except AttributeError as error:
         kind = getattr(owner, "__name__", type(owner).__name__)
-        raise Incompatible(
-            owner, f"has no `{kind}.{name}`: {NAMES[name]}"
-        ) from error
+        problem = f"has no `{kind}.{name}`: {NAMES[name]}"
+        raise Incompatible(owner, problem) from error
 
 
 def _module(path):
@@ -108,12 +100,7 @@ def _module(path):
 
 
 def of_tfmot(module, name):
-    """Returns a class of tfmot, or None unless tfmot has been imported.
-
-    Args:
-        module: str, the path of its module within tfmot's core.
-        name: str, the class.
-    """
+    """Returns a class of tfmot's core, or None where tfmot is not imported."""
     if _TFMOT not in sys.modules:
         return None
     return _get(_module(f"{_CORE}.{module}"), name)
@@ -150,7 +137,7 @@ def attributes(layer):
 
 
 def own_variables(layer):
-    """Lists what a layer of tf_keras has added, without the layers within."""
+    """Lists what a wrapper of tfmot adds to the weights of its layer."""
     return _get(layer, "_non_trainable_weights")
 
 
@@ -167,9 +154,7 @@ def build_input_shape(layer):
 def called_on(model, line):
     """Returns what a model that is no graph of layers was built with.
 
-    Returns:
-        A pair: args, a tuple, and kwargs, a dict, of shapes and `TensorSpec`s;
-        both empty if Keras does not know.
+    As args and kwargs, of shapes and `TensorSpec`s; empty if Keras knows none.
     """
     if line is keras:
         shapes = _get(model, "_build_shapes_dict") or {}
@@ -217,11 +202,7 @@ def steps_per_execution(model):
 
 
 def registers(layer, line):
-    """Lists what Keras counts and keeps besides a layer's own attributes.
-
-    Returns:
-        list of dicts and sets, as Keras goes on with them.
-    """
+    """Lists the dicts and sets in which Keras notes things about layers."""
     if line is tf_keras:
         backend = _module("tf_keras.src.backend")
         return [_get(backend, "get_default_graph_uid_map")()]
@@ -240,10 +221,9 @@ def registers(layer, line):
 
 
 def tf_variable(variable):
-    """Returns the variable of TensorFlow that a Keras variable wraps.
+    """Returns the variable of TensorFlow that a Keras variable is or wraps.
 
-    All variables of Keras 3 are wrappers; of tf_keras those under mixed
-    precision. Any other variable is returned as it is.
+    Keras 3 wraps all of them; tf_keras wraps those under mixed precision.
     """
     if isinstance(variable, keras.Variable):
         return _get(variable, "_value")
@@ -273,13 +253,9 @@ def set_handle_name(variable, name):
 
 
 def set_constraint(variable, constraint):
-    """Sets what optimizers apply to a variable after every update.
+    """Sets the function that optimizers apply to a variable after an update.
 
     It is read back as optimizers read it, from `variable.constraint`.
-
-    Args:
-        variable: a Keras variable of either line, built or restored.
-        constraint: a callable tensor -> tensor, or None.
     """
     line = keras if isinstance(variable, keras.Variable) else tf_keras
     if line is keras:
@@ -305,7 +281,7 @@ def trainable_variables(optimizer):
 
 
 def _parts(optimizer):
-    """The optimizers within an optimizer, or itself, without legacy ones."""
+    """Lists the optimizers in an optimizer, or itself, without legacy ones."""
     if hasattr(optimizer, "inner_optimizer"):  # that scales the loss
         return _parts(optimizer.inner_optimizer)
     if isinstance(optimizer, tf_keras.optimizers.legacy.Optimizer):
@@ -314,7 +290,7 @@ def _parts(optimizer):
 
 
 def _places(optimizer):
-    """A variable's place in each list that an optimizer keeps, by its key."""
+    """Returns a dict of variable key to place in each list of an optimizer."""
     is_keras = isinstance(optimizer, keras.optimizers.Optimizer)
     name = "_trainable_variables_indices" if is_keras else "_index_dict"
     return _get(optimizer, name)
@@ -335,10 +311,8 @@ def gathered(optimizer, variables):
     """Lists pairs of a variable and what an optimizer has gathered about it.
 
     Momentum, averages and the like, of the variable's shape. Both lines keep
-    them in lists on the optimizer, with an entry for each variable it trains.
-
-    Raises:
-        Incompatible: if it keeps something of such a shape anywhere else.
+    them in lists on the optimizer, with an entry for each variable it trains;
+    what is kept anywhere else is an error.
     """
     found = []
     shapes = {tuple(v.shape) for v in variables} - {()}  # that of counters
@@ -368,7 +342,7 @@ def gathered(optimizer, variables):
 
 
 def _lists(optimizer):
-    """The lists with an entry for each variable that an optimizer trains."""
+    """Returns the lists that have an entry for each variable that is trained."""
     _get(optimizer, "_variables")  # has all variables in a row
     if isinstance(optimizer, _DIVIDING):
         _get(optimizer, "_accumulators")
@@ -401,12 +375,7 @@ def raw_operation(kind):
 
 @functools.cache
 def has_kernel(kind, dtype):
-    """Returns whether TensorFlow can run a type of operations in a dtype.
-
-    Args:
-        kind: str, the type of the operation.
-        dtype: `tf.DType`, of floats.
-    """
+    """Returns whether TensorFlow can run an operation type in a float dtype."""
     module = _module("tensorflow.python.framework.kernels")
     found = _get(module, "get_registered_kernels_for_op")(kind).kernel
     on_cpu = [k for k in found if k.device_type == "CPU"]

@@ -48,7 +48,7 @@ def register_serializable(cls):
 
 
 def registered_name(cls):
-    """The name under which a class was registered, or its own."""
+    """Returns the name under which a class was registered, or its own."""
     return keras.saving.get_registered_name(cls)
 
 
@@ -67,7 +67,7 @@ def check_one_line(model, line):
 
 
 class NotBuilt(ValueError):
-    """A model lacks weights, or has none yet."""
+    """The error of a model that does not have all its weights yet."""
 
     def __init__(self, model):
         super().__init__(

@@ -46,17 +46,17 @@ class Weight:
 
     @property
     def name(self):
-        """str, the last part of the path: "kernel", "bias" ..."""
+        """Returns the last part of the path: "kernel", "bias" ..."""
         return self.path.rpartition("/")[2]
 
     @property
     def shape(self):
-        """The shape, a tuple of int."""
+        """Returns the shape, a tuple of int."""
         return tuple(self.variable.shape)
 
     @property
     def size(self):
-        """int, the number of entries."""
+        """Returns the number of entries, an int."""
         return int(np.prod(self.shape))
 
 
@@ -153,21 +153,11 @@ def _numbered(found):
 def prunable_weights(model, prunable=None, kernels=()):
     """Selects the weights that pruning is about, in order; at least one.
 
-    Args:
-        model: a built Keras model of either line.
-        prunable: which weights. None takes the kernels of all layers. A str
-            takes the weight of that path, or the kernels of the layer (or
-            nested model) of that path, or of all layers whose path it matches
-            as a regular expression; a compiled pattern likewise; a layer class
-            takes the kernels, or embeddings, of all layers of that class. A
-            list takes what any of its items takes. A function `(layer, weight)
-            -> bool` is asked about every floating-point `Weight`, and decides
-            alone.
-        kernels: see `weights`.
+    See `synflow_tf.prune` for `prunable`, and `weights` for `kernels`.
 
     Raises:
         ValueError: if `prunable`, or an item of it, selects nothing.
-        TypeError: if it is none of the above.
+        TypeError: if it is of none of the kinds that it may be.
     """
     candidates = [
         weight
