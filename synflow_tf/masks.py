@@ -154,6 +154,8 @@ class Masks(collections.abc.Mapping):
             ValueError: if the masks are not of this model, or not those of
                 the other workers of its `MultiWorkerMirroredStrategy`; it is
                 unchanged.
+            RuntimeError: if this version of Keras does not keep what is set
+                on variables and optimizers; the model is unchanged.
         """
         enforce.enforce_masks(model, self._pairs(model), optimizer)
         return model

@@ -16,6 +16,7 @@ import types
 import tensorflow as tf
 
 from synflow_tf.enforce import constraint as constraint_lib
+from synflow_tf.graph import identity
 from synflow_tf.graph import keras_private
 from synflow_tf.graph import lines
 
@@ -60,12 +61,13 @@ def check(optimizer):
 
 def optimizers(model):
     """Lists the optimizers in a model's attributes, also in lists and dicts."""
-    held = []
+    held = [getattr(model, "optimizer", None)]
     for value in vars(model).values():
         if isinstance(value, dict):
             value = list(value.values())
         held += value if isinstance(value, (list, tuple)) else [value]
-    return [value for value in held if isinstance(value, _KINDS)]
+    held = [value for value in held if isinstance(value, _KINDS)]
+    return list(identity.IdentitySet(held))
 
 
 def patch(thing):

@@ -342,7 +342,7 @@ def gathered(optimizer, variables):
 
 
 def _lists(optimizer):
-    """Returns the lists that have an entry for each variable that is trained."""
+    """Returns the lists, by name, with an entry for each trained variable."""
     _get(optimizer, "_variables")  # has all variables in a row
     if isinstance(optimizer, _DIVIDING):
         _get(optimizer, "_accumulators")

@@ -214,3 +214,23 @@ def test_a_method_that_is_gone_is_an_error(line, monkeypatch):
             monkeypatch.delattr(cls, name)
     _assert_refused(model, f"does not let `SGD.{name}` be replaced", optimizer)
     assert not PATCHED & set(vars(optimizer))
+
+
+@BOTH
+def test_an_optimizer_is_patched_wherever_its_model_keeps_it(line):
+    kept = {}
+
+    class Elsewhere(line.Sequential):
+        @property
+        def optimizer(self):
+            return kept.get("optimizer")
+
+        @optimizer.setter
+        def optimizer(self, value):
+            kept["optimizer"] = value
+
+    model = Elsewhere(_model(line).layers)
+    model.build((None, 4))
+    model.compile(line.optimizers.SGD(0.1), "mse")
+    _masks().enforce(model)
+    assert PATCHED & set(vars(kept["optimizer"]))
