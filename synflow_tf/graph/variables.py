@@ -75,7 +75,8 @@ def weights(model, kernels=()):
     _walk(model, "", found, identity.IdentitySet(kernels))
     around = wrappers.within(model)
     masks = wrappers.masks(around)
-    own = identity.IdentitySet(wrappers.own_variables(around))
+    own = [v for w in around for v in keras_private.own_variables(w)]
+    own = identity.IdentitySet(own)
     order = identity.IdentitySet(model.weights)
     listed = [found[x] for x in order if x in found and x not in own]
     return [

@@ -27,11 +27,6 @@ def within(model):
     return list(filter(is_wrapper, keras_private.layers_within(model)))
 
 
-def own_variables(wrappers):
-    """Lists the variables that wrappers added: masks, thresholds, steps."""
-    return [v for w in wrappers for v in keras_private.own_variables(w)]
-
-
 def masks(wrappers):
     """Returns the masks of wrappers, an `IdentityDict` by weight."""
     return identity.IdentityDict(
