@@ -5,11 +5,10 @@ import typing
 
 import numpy as np
 
+from synflow_tf import enforce
 from synflow_tf import findings as findings_lib
 from synflow_tf import mask_files
 from synflow_tf.enforce import constraint as constraint_lib
-from synflow_tf.enforce import gradients
-from synflow_tf.enforce import workers
 from synflow_tf.graph import selection
 from synflow_tf.graph import variables
 
@@ -155,15 +154,10 @@ class Masks(collections.abc.Mapping):
             ValueError: if the masks are not of this model, or not those of
                 the other workers of its `MultiWorkerMirroredStrategy`; it is
                 unchanged.
+            RuntimeError: if this version of Keras does not keep what is set
+                on variables and optimizers; the model is unchanged.
         """
-        pairs = self._pairs(model)
-        gradients.check_optimizer(optimizer)
-        workers.check_same(pairs)
-        new = [constraint_lib.enforce(weight, mask) for weight, mask in pairs]
-        if gradients.follow(model) or any(new):
-            variables.forget_train_function(model)
-        if optimizer is not None:
-            gradients.attach(optimizer, model.trainable_variables)
+        enforce.enforce_masks(model, self._pairs(model), optimizer)
         return model
 
     def release(self, model, optimizer=None):
@@ -182,15 +176,7 @@ class Masks(collections.abc.Mapping):
             TypeError: see `enforce`.
             ValueError: if the masks are not of this model; it is unchanged.
         """
-        pairs = self._pairs(model)
-        gradients.check_optimizer(optimizer)
-        for weight, _ in pairs:
-            constraint_lib.release(weight)
-        if not any(map(constraint_lib.is_enforced, variables.weights(model))):
-            gradients.unfollow(model)
-            if optimizer is not None:
-                gradients.detach(optimizer)
-        variables.forget_train_function(model)
+        enforce.release_masks(model, self._pairs(model), optimizer)
         return model
 
     def check(self, model):

@@ -10,6 +10,7 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
+from synflow_tf.graph import keras_private
 from synflow_tf.graph import variables
 
 
@@ -35,7 +36,7 @@ class MaskConstraint:
 
 
 def select(mask, value):
-    """A tensor where its mask is True or 1, and 0 elsewhere, even of NaN."""
+    """Returns `value` where a mask is True or 1, else 0, even where NaN."""
     return tf.math.multiply_no_nan(value, tf.cast(mask, value.dtype))
 
 
@@ -44,36 +45,39 @@ def zero(variable, mask):
     variable.assign(select(mask, variables.value(variable)))
 
 
-def enforce(weight, mask):
-    """Sets the removed entries to 0 and keeps them so, under any optimizer.
+def hold(weight, mask):
+    """Gives a weight the constraint that will hold it to `mask`.
 
-    The mask of a pruning wrapper of tfmot around it is set as well: it is the
-    one that the constraint applies.
+    The mask of a pruning wrapper of tfmot around it is the one applied. No
+    value of either changes before `set_mask`.
 
     Args:
         weight: a `variables.Weight`.
         mask: bool array of its shape.
 
     Returns:
-        bool, whether steps that have been traced before do not know of it.
+        bool, whether the constraint is new: steps traced before lack it.
     """
-    variable, held = weight.variable, weight.wrapper_mask
-    zero(variable, mask)
-    constraint = constraint_of(variable)
-    inner = variables.get_constraint(variable)
-    if constraint is not None:
-        if held is None or held is constraint.mask:
-            _set(constraint.mask, mask)
-            return False
-        inner = constraint.inner
+    constraint, held = constraint_of(weight.variable), weight.wrapper_mask
+    if constraint is not None and (held is None or held is constraint.mask):
+        return False
     if held is None:
-        strategy = variables.strategy_of(variable)
+        strategy = variables.strategy_of(weight.variable)
         with strategy.scope() if strategy else contextlib.nullcontext():
-            held = tf.Variable(tf.cast(mask, variable.dtype), trainable=False)
-    else:
-        _set(held, mask)
-    variables.set_constraint(variable, MaskConstraint(held, inner))
+            held = tf.cast(mask, weight.variable.dtype)
+            held = tf.Variable(held, trainable=False)
+    inner = variables.get_constraint(weight.variable)
+    if constraint is not None:
+        inner = constraint.inner
+    held = MaskConstraint(held, inner)
+    keras_private.set_constraint(weight.variable, held)
     return True
+
+
+def set_mask(weight, mask):
+    """Sets a weight's removed entries to 0, and the mask that it is held to."""
+    zero(weight.variable, mask)
+    _set(constraint_of(weight.variable).mask, mask)
 
 
 def _set(held, mask):
@@ -81,21 +85,20 @@ def _set(held, mask):
 
 
 def constraint_of(variable):
-    """The `MaskConstraint` of a variable, or None."""
+    """Returns the `MaskConstraint` of a variable, or None."""
     constraint = variables.get_constraint(variable)
     return constraint if isinstance(constraint, MaskConstraint) else None
 
 
-def is_enforced(weight):
-    """Whether `enforce` holds a weight."""
+def is_held(weight):
+    """Returns whether a constraint holds a weight to a mask."""
     return constraint_of(weight.variable) is not None
 
 
 def mask_of(weight):
-    """The mask that a weight is held to, a bool array, or None.
+    """Returns the mask that a weight is held to, a bool array, or None.
 
-    Args:
-        weight: a `variables.Weight`, held by `enforce` or by a wrapper.
+    By a constraint, or by a wrapper of tfmot.
     """
     constraint = constraint_of(weight.variable)
     held = weight.wrapper_mask if constraint is None else constraint.mask
@@ -103,22 +106,15 @@ def mask_of(weight):
 
 
 def alive(weight):
-    """What is not removed: the mask of a weight, all True if it has none.
-
-    Args:
-        weight: a `variables.Weight`.
-
-    Returns:
-        bool array of its shape.
-    """
+    """Returns the mask of a weight, all True if it has none."""
     mask = mask_of(weight)
     return np.ones(weight.shape, bool) if mask is None else mask
 
 
 def release(weight):
-    """Ends `enforce` of a weight; nothing happens where there is none."""
+    """Takes a weight's mask away, and gives it its own constraint back."""
     constraint = constraint_of(weight.variable)
     if constraint is not None:
-        variables.set_constraint(weight.variable, constraint.inner)
+        keras_private.set_constraint(weight.variable, constraint.inner)
     if weight.wrapper_mask is not None:
         _set(weight.wrapper_mask, tf.ones(weight.shape))

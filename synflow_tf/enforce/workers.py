@@ -14,22 +14,15 @@ from synflow_tf.graph import variables
 
 
 def check_same(pairs):
-    """Raises unless all workers give the same masks; all must call it.
+    """Raises ValueError unless all workers give the same masks.
 
-    An all-gather of a checksum. Without several workers nothing happens.
-
-    Args:
-        pairs: list of pairs of a `variables.Weight` and its mask, a bool
-            array.
-
-    Raises:
-        ValueError: if the masks of another worker differ.
+    All must call it: it gathers a checksum. `pairs` is a list of pairs of a
+    `variables.Weight` and its mask, a bool array.
     """
     strategies = [variables.strategy_of(w.variable) for w, _ in pairs]
-    for strategy in strategies:
-        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            break
-    else:
+    several = tf.distribute.MultiWorkerMirroredStrategy
+    strategy = next((s for s in strategies if isinstance(s, several)), None)
+    if strategy is None:
         return
     own = checksum((mask for _, mask in pairs), [w.path for w, _ in pairs])
 
@@ -52,7 +45,7 @@ def check_same(pairs):
 
 
 def checksum(masks, paths=()):
-    """An int below 2**63 that differs where masks do, as good as surely.
+    """Returns an int below 2**63 that differs, as good as surely, with masks.
 
     Args:
         masks: iterable of bool arrays.

@@ -1,7 +1,7 @@
-"""The two Keras lines, Keras 3 and tf_keras, and what differs between them.
+"""The two Keras lines, Keras 3 and tf_keras.
 
-Which line an object belongs to is read off its class, never off the
-environment, and `tf.keras` is never touched.
+An object's class says which line it is of, never the environment, and
+`tf.keras` is never touched.
 """
 
 import itertools
@@ -9,17 +9,13 @@ import itertools
 import keras
 import tf_keras
 
+from synflow_tf.graph import keras_private
+
 LINES = (keras, tf_keras)
 
 
 def line_of(model):
-    """Returns the Keras line of a model.
-
-    Args:
-        model: a model of Keras 3 (`keras`) or of Keras 2 (`tf_keras`).
-
-    Returns:
-        The module `keras` or the module `tf_keras`.
+    """Returns the Keras line of a model: the module `keras` or `tf_keras`.
 
     Raises:
         TypeError: if `model` is not a model of either, or if Keras 3 does not
@@ -52,28 +48,26 @@ def register_serializable(cls):
 
 
 def registered_name(cls):
-    """The name under which a class was registered, or its own."""
+    """Returns the name under which a class was registered, or its own."""
     return keras.saving.get_registered_name(cls)
 
 
 def check_one_line(model, line):
     """Raises TypeError if a layer in a model is of the other line."""
-    for other in LINES:
-        if other is line:
-            continue
-        held = [vars(layer).values() for layer in model._flatten_layers()]
-        for layer in itertools.chain(*held):
-            if isinstance(layer, other.layers.Layer):
-                raise TypeError(
-                    "Argument `model` must be of one Keras line throughout. "
-                    f"Received: a {line.__name__} model with the "
-                    f"{other.__name__} layer {layer.name!r}. Take the layer "
-                    f"from `{line.__name__}.layers`."
-                )
+    (other,) = set(LINES) - {line}
+    layers = [model, *keras_private.layers_within(model)]
+    for held in itertools.chain(*(vars(layer).values() for layer in layers)):
+        if isinstance(held, other.layers.Layer):
+            raise TypeError(
+                "Argument `model` must be of one Keras line throughout. "
+                f"Received: a {line.__name__} model with the {other.__name__} "
+                f"layer {held.name!r}. Take the layer from "
+                f"`{line.__name__}.layers`."
+            )
 
 
 class NotBuilt(ValueError):
-    """A model has no weights yet, or not all of them."""
+    """The error of a model that does not have all its weights yet."""
 
     def __init__(self, model):
         super().__init__(

@@ -1,8 +1,6 @@
-"""The weights of a Keras model: their paths, values and constraints.
+"""The weights of a Keras model: their paths and values."""
 
-With `keras_private` this is the place that knows how Keras stores a model.
-"""
-
+import collections
 import dataclasses
 import re
 import typing
@@ -20,8 +18,6 @@ _KERNELS = frozenset(
     ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel")
 )
 _TABLES = frozenset(("embeddings",))
-# Where Keras lists the layers within a layer, for itself.
-_KERAS_LISTS = re.compile(r"_layers|_self_.*|_functional|_tracker")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,33 +46,28 @@ class Weight:
 
     @property
     def name(self):
-        """The last part of the path: "kernel", "bias" ..."""
+        """Returns the last part of the path: "kernel", "bias" ..."""
         return self.path.rpartition("/")[2]
 
     @property
     def shape(self):
-        """The shape, a tuple of int."""
+        """Returns the shape, a tuple of int."""
         return tuple(self.variable.shape)
 
     @property
     def size(self):
-        """The number of entries, an int."""
+        """Returns the number of entries, an int."""
         return int(np.prod(self.shape))
 
 
 def weights(model, kernels=()):
     """Lists the weights of a model, without those of pruning wrappers.
 
+    In the order of `model.weights`, a shared one once.
+
     Args:
         model: a built Keras model of either line.
-        kernels: `IdentitySet` of variables, kernels whatever their name.
-
-    Returns:
-        list of `Weight`, in the order of `model.weights`; a shared one once.
-
-    Raises:
-        TypeError: if `model` is not a Keras model.
-        ValueError: if it is not built.
+        kernels: iterable of variables, kernels whatever their name.
     """
     lines.line_of(model)
     lines.check_built(model)
@@ -84,27 +75,21 @@ def weights(model, kernels=()):
     _walk(model, "", found, identity.IdentitySet(kernels))
     around = wrappers.within(model)
     masks = wrappers.masks(around)
-    own = identity.IdentitySet(wrappers.own_variables(around))
+    own = [v for w in around for v in keras_private.own_variables(w)]
+    own = identity.IdentitySet(own)
     order = identity.IdentitySet(model.weights)
-    return _unique(
-        [
-            dataclasses.replace(found[key], wrapper_mask=masks.get(key))
-            for key in order
-            if key in found and key not in own
-        ]
-    )
+    listed = [found[x] for x in order if x in found and x not in own]
+    return [
+        dataclasses.replace(w, path=path, wrapper_mask=masks.get(w.variable))
+        for w, path in zip(listed, _numbered(listed), strict=True)
+    ]
 
 
 def _walk(layer, prefix, found, kernels, chosen=None):
-    """Finds the weights of a layer, those of the layers within it first.
+    """Adds the weights of a layer to `found`, first of the layers within it.
 
-    Args:
-        layer: the layer.
-        prefix: str, what their paths begin with.
-        found: `IdentityDict` of variable to `Weight`, added to.
-        kernels: see `weights`.
-        chosen: None, or the `IdentitySet` of the variables that a layer around
-            it has named as prunable.
+    Their paths begin with `prefix`. `chosen` has the variables that a layer
+    around it names as prunable, or is None.
     """
     # Of the class: tfmot's registry sets it on layers of Keras.
     if chosen is None and hasattr(type(layer), "get_prunable_weights"):
@@ -125,7 +110,7 @@ def _walk(layer, prefix, found, kernels, chosen=None):
 
 
 def _sublayers(layer):
-    """The layers within a layer, without wrappers, as pairs of name and layer.
+    """Lists the layers within a layer, unwrapped, as pairs of name and layer.
 
     By their own names in functional and sequential models; elsewhere by the
     attributes that hold them, which stay the same when Keras makes up other
@@ -135,19 +120,18 @@ def _sublayers(layer):
     if keras_private.functional_in(layer) or isinstance(layer, sequential):
         subs = map(wrappers.inside, layer.layers)
         return [(sub.name, sub) for sub in subs]
-    subs = layer._flatten_layers(include_self=False, recursive=False)
+    subs = keras_private.layers_within(layer, recursive=False)
     subs = identity.IdentityDict((sub, wrappers.inside(sub)) for sub in subs)
     held = identity.IdentityDict()
-    for attribute, value in vars(layer).items():
-        if not _KERAS_LISTS.fullmatch(attribute):
-            for path, sub in _held(attribute.lstrip("_"), value):
-                if sub in subs:
-                    held.setdefault(sub, path)
+    for attribute, value in keras_private.attributes(layer).items():
+        for path, sub in _held(attribute.lstrip("_"), value):
+            if sub in subs:
+                held.setdefault(sub, path)
     return [(held.get(key, sub.name), sub) for key, sub in subs.items()]
 
 
 def _held(path, value):
-    """What an attribute holds, flat, as pairs of path and value."""
+    """Lists what an attribute holds, flat, as pairs of path and value."""
     if isinstance(value, dict):
         pairs = value.items()
     elif isinstance(value, (list, tuple)):
@@ -157,44 +141,30 @@ def _held(path, value):
     return [x for key, v in pairs for x in _held(f"{path}/{key}", v)]
 
 
-def _unique(found):
-    """Numbers the weights whose paths are equal."""
-    seen = {}
-    result = []
-    for weight in found:
-        count = seen[weight.path] = seen.get(weight.path, -1) + 1
-        if count:
-            path = f"{weight.path}_{count}"
-            weight = dataclasses.replace(weight, path=path)
-        result.append(weight)
-    return result
+def _numbered(found):
+    """Lists the paths of weights, with a number behind those that repeat."""
+    counts = collections.Counter()
+    paths = []
+    for path in (weight.path for weight in found):
+        paths.append(f"{path}_{counts[path]}" if counts[path] else path)
+        counts[path] += 1
+    return paths
 
 
 def prunable_weights(model, prunable=None, kernels=()):
-    """Selects the weights that pruning is about.
+    """Selects the weights that pruning is about, in order; at least one.
 
-    Args:
-        model: a built Keras model of either line.
-        prunable: which weights. None takes the kernels of all layers (see
-            `Weight.is_kernel`). A str
-            takes the weight of that path, or the kernels of the layer (or
-            nested model) of that path, or of all layers whose path it matches
-            as a regular expression; a compiled pattern likewise; a layer class
-            takes the kernels, or embeddings, of all layers of that class. A
-            list of those takes what any of them takes. A function `(layer,
-            weight) -> bool` is asked about every floating-point weight
-            (`weight` is a `Weight`), and decides alone.
-        kernels: see `weights`.
-
-    Returns:
-        list of `Weight`, in the order of `model.weights`, at least one.
+    See `synflow_tf.prune` for `prunable`, and `weights` for `kernels`.
 
     Raises:
-        ValueError: if nothing is selected, or a part of the list selects
-            nothing.
-        TypeError: if `prunable` is none of the above.
+        ValueError: if `prunable`, or an item of it, selects nothing.
+        TypeError: if it is of none of the kinds that it may be.
     """
-    candidates = [w for w in weights(model, kernels) if _is_float(w.variable)]
+    candidates = [
+        weight
+        for weight in weights(model, kernels)
+        if tf.as_dtype(weight.variable.dtype).is_floating
+    ]
     if prunable is None:
         selected = [w for w in candidates if w.is_kernel]
     elif callable(prunable) and not isinstance(prunable, type):
@@ -233,7 +203,11 @@ def _selects(item, weight):
 
 
 def _nothing(item, candidates, model):
-    integers = [w for w in weights(model) if _is_integer_kernel(w)]
+    integers = [
+        w
+        for w in weights(model)
+        if tf.as_dtype(w.variable.dtype).is_integer and len(w.shape) > 1
+    ]
     if not any(w.is_kernel for w in candidates) and integers:
         return ValueError(
             "Argument `model` must have kernels of a float type. Received: "
@@ -252,80 +226,26 @@ def _nothing(item, candidates, model):
     )
 
 
-def _is_integer_kernel(weight):
-    is_integer = tf.as_dtype(weight.variable.dtype).is_integer
-    return is_integer and len(weight.shape) > 1
-
-
-def _is_float(variable):
-    return tf.as_dtype(variable.dtype).is_floating
-
-
 def value(variable):
-    """The value of a Keras variable, a tensor of its own dtype."""
+    """Returns the value of a Keras variable, a tensor of its own dtype."""
     value = getattr(variable, "value", variable)
     return tf.convert_to_tensor(value() if callable(value) else value)
 
 
-def set_constraint(variable, constraint):
-    """Sets what the optimizer applies to a variable after every update.
-
-    Args:
-        variable: a Keras variable of either line, built or restored.
-        constraint: a callable tensor -> tensor, or None.
-    """
-    for target in _unwrapped(variable):
-        target._constraint = constraint
-
-
 def get_constraint(variable):
-    """Returns the constraint of a variable, or None."""
-    # Of one replica: to ask several workers' variable is an all-reduce.
-    return getattr(_unwrapped(variable)[-1], "_constraint", None)
+    """Returns what optimizers apply to a variable after an update, or None."""
+    return variable.constraint
 
 
 def strategy_of(variable):
     """Returns the `tf.distribute.Strategy` that replicates it, or None."""
-    variable = _unwrapped(variable)[0]
-    variable = getattr(variable, "_value", variable)  # of Keras 3
+    variable = keras_private.tf_variable(variable)
     if isinstance(variable, tf.distribute.DistributedValues):
         return variable.distribute_strategy
     return None
 
 
-def _unwrapped(variable):
-    """The variables that an optimizer reads the constraint of.
-
-    tf_keras wraps variables under mixed precision (`_variable`), and a
-    distribution strategy holds one for each replica (`values`); set on the
-    wrapper, a constraint is silently ignored.
-    """
-    if "_variable" in vars(variable):
-        return _unwrapped(variable._variable)
-    if isinstance(variable, tf.distribute.DistributedValues):
-        return [variable, *variable.values]
-    return [variable]
-
-
-def forget_train_function(model):
-    """Makes a compiled model trace its training step anew.
-
-    The step that Keras has traced knows the constraints of that moment only.
-    """
-    if getattr(model, "train_function", None) is not None:
-        model.make_train_function(force=True)
-
-
 def steps_per_call(model):
-    """How many training steps Keras runs between two calls of batch hooks.
-
-    Args:
-        model: a compiled model of either line.
-
-    Returns:
-        int, its `steps_per_execution`.
-    """
-    steps = getattr(model, "steps_per_execution", None)
-    if steps is None:  # tf_keras
-        steps = getattr(model, "_steps_per_execution", None)
+    """Returns how many steps Keras trains between two calls of batch hooks."""
+    steps = keras_private.steps_per_execution(model)
     return 1 if steps is None else int(value(steps))

@@ -6,18 +6,15 @@ wrapped layer is the layer within, and the wrapper's mask is the mask of its
 weight. tfmot is not imported: without it there is no wrapper.
 """
 
-import sys
-
 from synflow_tf.graph import identity
-
-_CORE = "tensorflow_model_optimization.python.core"
-_MODULE = f"{_CORE}.sparsity.keras.pruning_wrapper"
+from synflow_tf.graph import keras_private
 
 
 def is_wrapper(layer):
-    """Whether a layer is a pruning wrapper of tfmot."""
-    module = sys.modules.get(_MODULE)
-    return module is not None and isinstance(layer, module.PruneLowMagnitude)
+    """Tells whether a layer is a pruning wrapper of tfmot."""
+    module = "sparsity.keras.pruning_wrapper"
+    wrapper = keras_private.of_tfmot(module, "PruneLowMagnitude")
+    return wrapper is not None and isinstance(layer, wrapper)
 
 
 def inside(layer):
@@ -26,17 +23,12 @@ def inside(layer):
 
 
 def within(model):
-    """Returns the wrappers of a model at any depth, a list of layers."""
-    return [layer for layer in model._flatten_layers() if is_wrapper(layer)]
-
-
-def own_variables(wrappers):
-    """The variables that wrappers have added: masks, thresholds, steps."""
-    return [v for w in wrappers for v in w._non_trainable_weights]
+    """Lists the wrappers of a model at any depth."""
+    return list(filter(is_wrapper, keras_private.layers_within(model)))
 
 
 def masks(wrappers):
-    """The masks of wrappers, an `IdentityDict` of weight to variable."""
+    """Returns the masks of wrappers, an `IdentityDict` by weight."""
     return identity.IdentityDict(
         (weight, mask)
         for wrapper in wrappers
@@ -52,15 +44,13 @@ def name_apart(wrappers):
     for wrapper in wrappers:
         for number, (_, *added) in enumerate(wrapper.pruning_vars[1:], 1):
             for variable in added:
-                variable = getattr(variable, "_variable", variable)
                 name = variable.name.partition(":")[0]
                 if not name.endswith(f"_{number}"):
-                    variable._handle_name = f"{name}_{number}:0"
+                    name = f"{name}_{number}:0"
+                    keras_private.set_handle_name(variable, name)
 
 
 def is_quantized(model):
-    """Whether a model was made for training with tfmot's quantization."""
-    return any(
-        type(layer).__module__.startswith(f"{_CORE}.quantization")
-        for layer in model._flatten_layers()
-    )
+    """Tells whether a model was made for training with tfmot's quantization."""
+    layers = [model, *keras_private.layers_within(model)]
+    return any(map(keras_private.is_quantized, layers))

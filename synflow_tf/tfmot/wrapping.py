@@ -6,12 +6,10 @@ import warnings
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
-from tensorflow_model_optimization.python.core.sparsity.keras import (
-    prune_registry,
-)
 
-from synflow_tf.enforce import constraint as constraint_lib
+from synflow_tf import enforce
 from synflow_tf.graph import identity
+from synflow_tf.graph import keras_private
 from synflow_tf.graph import variables
 from synflow_tf.graph import wrappers
 
@@ -20,14 +18,15 @@ NEVER = 2**31 - 1
 
 
 def is_graph(layer):
-    """Whether it is a model whose layers can be wrapped one by one."""
-    return isinstance(layer, tf_keras.Sequential) or (
-        isinstance(layer, tf_keras.Model) and layer._is_graph_network
-    )
+    """Returns whether a layer is a model of which each layer can be wrapped."""
+    if isinstance(layer, tf_keras.Sequential):
+        return True
+    is_model = isinstance(layer, tf_keras.Model)
+    return is_model and keras_private.is_graph_network(layer)
 
 
 def leaves(model):
-    """The layers of a model, and of those in it, that are no models to open."""
+    """Lists the layers of a model and of graphs in it, without those graphs."""
     found = []
     for layer in model.layers:
         found += leaves(layer) if is_graph(layer) else [layer]
@@ -47,16 +46,11 @@ def check(model):
 
 
 def wrap_model(model, masks):
-    """Puts the layers of a model into wrappers, and enforces masks.
+    """Puts the layers of a model into wrappers, and enforces its masks.
 
-    Args:
-        model: a functional or sequential model of tf_keras.
-        masks: `Masks` of it.
-
-    Returns:
-        A model of the same layers; `model` itself if no layer is wrapped anew.
+    Returns a model of the same layers; `model` if no layer is wrapped anew.
     """
-    pruned = _ids(model, masks)
+    pruned = _paths(model, masks)
     schedule = _never(masks)
     made = identity.IdentityDict()
 
@@ -79,39 +73,28 @@ def wrap_model(model, masks):
 
 
 def wrap_layers(layers, model, masks):
-    """Puts single layers into wrappers, and enforces masks.
-
-    Args:
-        layers: list of layers of a model.
-        model: the model.
-        masks: `Masks` of weights of the layers.
-
-    Returns:
-        list like `layers`.
-    """
-    pruned = _ids(model, masks)
+    """Puts layers of a model into wrappers, and enforces masks of theirs."""
+    pruned = _paths(model, masks)
     schedule = _never(masks)
     result = [_build(_wrap(layer, pruned, schedule)) for layer in layers]
     around = list(filter(wrappers.is_wrapper, result))
     wrappers.name_apart(around)
     masks.enforce(model)
     held = wrappers.masks(around)
-    for weight in variables.weights(model):
-        mask_variable = held.get(weight.variable)
-        if mask_variable is not None and weight.path in masks:
-            weight = dataclasses.replace(weight, wrapper_mask=mask_variable)
-            constraint_lib.enforce(weight, masks[weight.path])
+    within = [
+        (dataclasses.replace(w, wrapper_mask=held[w.variable]), masks[w.path])
+        for w in variables.weights(model)
+        if w.variable in held and w.path in masks
+    ]
+    enforce.enforce_masks(model, within)
     _warn_of_others(model, masks, held)
     return result
 
 
-def _ids(model, masks):
-    """The variables that masks are of, an `IdentityDict` to their paths."""
-    return identity.IdentityDict(
-        (w.variable, w.path)
-        for w in variables.weights(model)
-        if w.path in masks
-    )
+def _paths(model, masks):
+    """Returns the paths of masks, an `IdentityDict` by variable."""
+    found = [w for w in variables.weights(model) if w.path in masks]
+    return identity.IdentityDict((w.variable, w.path) for w in found)
 
 
 def _never(masks):
@@ -119,7 +102,7 @@ def _never(masks):
 
 
 def _wrap(layer, pruned, schedule):
-    """A layer in a wrapper if it has weights to prune, else as it is."""
+    """Returns a layer in a wrapper if it has weights to prune, or as it is."""
     if isinstance(layer, tf_keras.layers.InputLayer):  # in a list of layers
         return type(layer).from_config(layer.get_config())
     if not _can_hold(layer, pruned):
@@ -130,36 +113,33 @@ def _wrap(layer, pruned, schedule):
 
 
 def _can_hold(layer, pruned):
-    """Whether a new wrapper around a layer has a mask for a pruned weight.
-
-    Args:
-        layer: a layer.
-        pruned: `IdentityDict` with the pruned variables as keys.
-    """
+    """Returns whether a new wrapper of a layer would mask `pruned` weights."""
     # Files with wrapped attention cannot be loaded by tfmot 0.8.1.
     attention = isinstance(layer, tf_keras.layers.MultiHeadAttention)
     if attention or wrappers.is_wrapper(layer):
         return False
     if hasattr(type(layer), "get_prunable_weights"):
         return any(v in pruned for v in layer.get_prunable_weights())
-    if not prune_registry.PruneRegistry.supports(layer):
+    module = "sparsity.keras.prune_registry"
+    registry = keras_private.of_tfmot(module, "PruneRegistry")
+    if not registry.supports(layer):
         return False
-    prunable = prune_registry.PruneRegistry.make_prunable(layer)
-    return any(v in pruned for v in prunable.get_prunable_weights())
+    layer = registry.make_prunable(layer)
+    return any(v in pruned for v in layer.get_prunable_weights())
 
 
 def _build(layer):
     """Builds a wrapper around a layer that is built, outside of a model."""
     if wrappers.is_wrapper(layer) and not layer.built:
         with tf.name_scope(layer.name):
-            layer.build(getattr(layer.layer, "_build_input_shape", None))
+            layer.build(keras_private.build_input_shape(layer.layer))
     return layer
 
 
 def _warn_of_others(model, masks, held):
-    """Lists the weights with masks that no wrapper holds."""
-    ids = _ids(model, masks)
-    paths = [path for key, path in ids.items() if key not in held]
+    """Warns of weights with masks that no wrapper holds."""
+    paths = _paths(model, masks).items()
+    paths = [path for variable, path in paths if variable not in held]
     if paths:
         some = ", ".join(map(repr, paths[:6]))
         warnings.warn(
