@@ -20,6 +20,6 @@ from synflow_tf.linearize.executor import ones as ones
 from synflow_tf.linearize.executor import run as run
 from synflow_tf.linearize.lower import lower as lower
 from synflow_tf.linearize.lower import plain as plain
-from synflow_tf.linearize.paths import beside as beside
+from synflow_tf.linearize.paths import skip_paths as skip_paths
 from synflow_tf.linearize.registry import register_rule as register_rule
 from synflow_tf.linearize.weights import LinearWeights as LinearWeights

@@ -143,7 +143,7 @@ def empty_kernels(problem, masks):
     )
     graph = linearize.lower(problem.graph, weights.scored)
     found = []
-    places = linearize.beside(
+    places = linearize.skip_paths(
         graph, weights, problem.inputs, [w.variable for w in empty]
     )
     for weight, (where, through) in zip(empty, places, strict=True):
