@@ -16,11 +16,7 @@ _IMAGES = dict.fromkeys(_TRANSPOSED, 2) | dict.fromkeys(
 
 
 def run(function, node, tensors):
-    """Calls `function(node, tensors)` with the channels of images last.
-
-    Returns the list of tensors that it returns, with the channels where the
-    node has them.
-    """
+    """Returns `function(node, tensors)`, run with the channels last."""
     text = node.attributes.get("data_format", "")
     if node.type not in _IMAGES or not text.startswith("NC"):
         return function(node, tensors)

@@ -32,17 +32,11 @@ _DOUBLING = 1e-6
 
 
 def check(graph, make_weights, scored, inputs):
-    """Checks a linear graph, and computes its gradients.
+    """Checks a linear graph, and computes its gradients for inputs of ones.
 
-    Args:
-        graph: `lower.LinearGraph`.
-        make_weights: function without arguments that returns `LinearWeights`.
-        scored: list of tensors in those, of the weights that are scored.
-        inputs: list of tensors of ones.
-
-    Returns:
-        list of tensors dR/dw for `scored`, up to a common factor; and the list
-        of variables that are scales of 0 and count as ones.
+    Returns the list of dR/dw, up to a common factor, for each tensor of
+    `scored`, which the `LinearWeights` of `make_weights()` hold; and the list
+    of variables that are scales of 0 and count as ones.
     """
     run = _Run(graph, make_weights(), scored, inputs)
     run.check_values()
@@ -58,9 +52,8 @@ class _Run:
     def __init__(self, graph, weights, scored, inputs):
         self.graph, self.weights = graph, weights
         self.precision = _precision(graph, weights.dtype)
-        self.starts = dict(zip(graph.inputs, inputs, strict=True))
-        for source in graph.sources:
-            self.starts[source.unit] = tf.ones((), weights.dtype)
+        units = {s.unit: tf.ones((), weights.dtype) for s in graph.sources}
+        self.starts = dict(zip(graph.inputs, inputs, strict=True)) | units
         tensors = dict(self.starts)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([*self.starts.values(), *scored])
@@ -96,15 +89,12 @@ class _Run:
 
     def check_values(self):
         """Checks that every value is finite and not negative."""
-        found = [
-            (node, self.tensors[value])
-            for node in self.graph.nodes
-            for value in node.outputs
-            if value in self.tensors and value.size
-        ]
-        lows = _reduced(tf.reduce_min, [x for _, x in found])
-        highs = _reduced(tf.reduce_max, [x for _, x in found])
-        for (node, _), low, high in zip(found, lows, highs, strict=True):
+        nodes = {value: n for n in self.graph.nodes for value in n.outputs}
+        found = [v for v in self.tensors if v in nodes and v.size]
+        lows = _reduced(tf.reduce_min, self.tensors, found)
+        highs = _reduced(tf.reduce_max, self.tensors, found)
+        for value, low, high in zip(found, lows, highs, strict=True):
+            node = nodes[value]
             if not (math.isfinite(low) and math.isfinite(high)):
                 raise _error(
                     node,
@@ -126,31 +116,24 @@ class _Run:
             return
         for node in self.graph.nodes:
             reached = not node.flows or _any_positive(self.tensors, node.flows)
-            flows = any(value.is_flow for value in node.outputs)
-            if flows and reached:
-                if _any_positive(self.tensors, node.outputs):
-                    continue
+            blocked = reached and not _any_positive(self.tensors, node.outputs)
+            if blocked and any(value.is_flow for value in node.outputs):
                 zero = _zero_kernels(node)
                 because = f": its {zero[0]} is all zeros" if zero else ""
-                raise _error(
-                    node,
-                    "returns only zeros, so no flow reaches the output"
-                    + because,
-                    "Initialize the model with weights other than 0.",
-                )
+                what = "returns only zeros, so no flow reaches the output"
+                remedy = "Initialize the model with weights other than 0."
+                raise _error(node, what + because, remedy)
         raise ValueError("No flow reaches the output of the model.")
 
     def check_gradients(self):
         """Checks that no gradient is negative, and that every input has one."""
         values = [value for value in self.gradients if value.size]
-        lows = _reduced(tf.reduce_min, [self.gradients[v] for v in values])
+        lows = _reduced(tf.reduce_min, self.gradients, values)
+        low = {v: x for v, x in zip(values, lows, strict=True) if x < 0}
+        highs = _reduced(tf.reduce_max, self.gradients, low)
         least = _NEGATIVE[self.precision]
-        negative = {
-            value
-            for value, low in zip(values, lows, strict=True)
-            if low < 0
-            and low < least * abs(float(tf.reduce_max(self.gradients[value])))
-        }
+        pairs = zip(low.items(), highs, strict=True)
+        negative = {v for (v, x), high in pairs if x < least * abs(high)}
         for node in reversed(self.graph.nodes):
             if not negative.isdisjoint(node.flows):
                 raise _error(
@@ -191,25 +174,24 @@ class _Run:
                 float(tf.reduce_sum(self.starts[v] * self.gradients[v]))
                 for v in (source.unit, *source.inputs)
             )
-            weights = self._fresh_weights()
+            weights = self._fresh_weights(self.weights.rescale)
             outputs = self._outputs(self._scaled(source, 2), weights)
             shift = float(weights.exponent - self.weights.exponent)
             doubled = float(executor.flow_of(outputs)) * 2**shift
             terms = list(zip(self.outputs, source.degrees, strict=True))
-            pairs = (
-                (through, sum(degree * flow for flow, degree in terms)),
-                (doubled, sum(flow * 2**degree for flow, degree in terms)),
+            expected = (
+                sum(degree * flow for flow, degree in terms),
+                sum(flow * 2**degree for flow, degree in terms),
             )
+            pairs = zip((through, doubled), expected, strict=True)
             if not all(math.isclose(*x, rel_tol=tolerance) for x in pairs):
                 self._raise_degree(doubled / self.flow, through / self.flow)
 
-    def _fresh_weights(self):
-        """Returns the weights before a run.
-
-        Runs share what was computed of the unscored ones.
-        """
+    def _fresh_weights(self, rescale):
+        """Returns the weights for another run, with what is known of them."""
         weights = copy.copy(self.weights)
         weights.exponent, weights.reads = tf.zeros_like(weights.exponent), 0
+        weights.rescale = rescale
         return weights
 
     def _scaled(self, source, factor):
@@ -225,9 +207,7 @@ class _Run:
         for source in self.graph.sources:
             tensors = self._scaled(source, 1), self._scaled(source, 2)
             for found in tensors:
-                weights = self._fresh_weights()
-                weights.rescale = False
-                self._outputs(found, weights, found)
+                self._outputs(found, self._fresh_weights(False), found)
             for node in self.graph.nodes:
                 if _changes_degree(node, *tensors):
                     raise _error(
@@ -253,9 +233,9 @@ def _precision(graph, dtype):
     return tf.float32 if narrow else dtype
 
 
-def _reduced(reduce, tensors):
-    """Reduces each tensor to a float, with one copy from the device for all."""
-    found = [tf.cast(reduce(x), tf.float64) for x in tensors]
+def _reduced(reduce, tensors, values):
+    """Reduces the tensors of values to floats, in one copy from the device."""
+    found = [tf.cast(reduce(tensors[v]), tf.float64) for v in values]
     return tf.stack(found).numpy().tolist() if found else []
 
 

@@ -45,23 +45,28 @@ def bound(value, producers):
 
     An int, see `families.BOUNDED`; 0 if none does.
     """
-    while True:
-        node = producers.get(value)
-        if node is None:
-            return 0
-        flows = node.flows
+    for node in _above(value, producers):
         if node.type in families.QUOTIENTS:
             if _is_share(node, producers):
                 return families.BOUNDED["Softmax"]
-            if len(flows) == 1 and node.inputs[1] is flows[0]:
+            if node.flows == [node.inputs[1]]:
                 return families.BOUNDED["Reciprocal"]
         # The maximum of a pair is what `clip_by_value` ends with.
         if node.type in families.BOUNDED:
             return families.BOUNDED[node.type]
-        through = node.type in _THROUGH and not node.extra.get("whole")
-        if len(flows) != 1 or not through:
-            return 0
-        [value] = flows
+        if node.type not in _THROUGH or node.extra.get("whole"):
+            break
+    return 0
+
+
+def _above(value, producers):
+    """Yields the nodes that a value comes through, while they take one flow."""
+    while value in producers:
+        node = producers[value]
+        yield node
+        if len(node.flows) != 1:
+            return
+        [value] = node.flows
 
 
 def _is_share(node, producers):
@@ -72,12 +77,8 @@ def _is_share(node, producers):
         if not below.is_flow:
             return False
         before = producers.get(below)
-        again = (
-            before is not None
-            and exp is not None
-            and (before.type == exp.type and before.inputs == exp.inputs)
-        )
-        if below is above or again:
+        again = exp and before and before.inputs == exp.inputs
+        if below is above or (again and before.type == exp.type):
             return length > 0
         if before is None or len(before.flows) != 1:
             return False
@@ -87,16 +88,12 @@ def _is_share(node, producers):
 
 def _is_read(value, producers):
     """Tells whether a value is what attention weights have read."""
-    while True:
-        node = producers.get(value)
-        if node is None:
-            return False
+    for node in _above(value, producers):
         if node.type in families.CONTRACTIONS and node.gates:
             return True
-        through = families.RESHAPES | families.POINTWISE
-        if len(node.flows) != 1 or node.type not in through:
-            return False
-        [value] = node.flows
+        if node.type not in families.RESHAPES | families.POINTWISE:
+            break
+    return False
 
 
 def _comes_from(value, origin, producers):

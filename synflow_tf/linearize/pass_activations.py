@@ -63,9 +63,7 @@ def _meeting(node, flows, producers):
 
 def _is_activation(node, value, ways):
     """Tells whether ways from a value that meet in a node are bent."""
-    if value.shape != node.outputs[0].shape:
-        return False
-    if any(weighted and not bent for bent, weighted in ways):
+    if value.shape != node.outputs[0].shape or [False, True] in ways:
         return False
     straight = node.type in families.SUMS - _BENT
     return not straight or any(bent for bent, _ in ways)
@@ -91,11 +89,9 @@ def _line(value, producers):
         [before] = node.flows
         if before.shape != value.shape or node.type in leaves.OPERATIONS:
             return
-        if node.type == "_Same":
-            if not node.extra.get("whole"):
-                return
-            bent = True
-        elif families.is_entrywise(node.type):
+        if node.type == "_Same" and not node.extra.get("whole"):
+            return
+        if families.is_entrywise(node.type):
             bent |= families.is_bent(node.type)
         elif node.type in families.POINTWISE:
             rest = [x for x in node.inputs if x is not before]

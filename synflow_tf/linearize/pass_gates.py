@@ -61,25 +61,19 @@ def _attended(node, side):
 
 
 def _gated(node, trunk, gate, inverse, producers):
-    """Returns a product with a gate.
+    """Returns a product with a gate; weights that scale the gate still count.
 
-    Weights that only scale the gate become factors of their own: in the gate,
-    which is divided by itself, they would not count.
+    They become factors of their own, because the gate is divided by itself.
     """
     factors, inverses = [], []
-    while True:
-        before = producers.get(gate)
-        if before is None or len(before.flows) != 1:
-            break
+    while gate in producers and len(producers[gate].flows) == 1:
+        before = producers[gate]
         rest = [x for x in before.inputs if not x.is_flow]
-        if len(rest) != 1 or not rest[0].is_weight:
+        divides = before.type in families.QUOTIENTS and before.inputs[0].is_flow
+        scales = divides or before.type in families.PRODUCTS
+        if not scales or len(rest) != 1 or not rest[0].is_weight:
             break
-        if before.type in families.PRODUCTS:
-            inverses.append(inverse)
-        elif before.type in families.QUOTIENTS and before.inputs[0].is_flow:
-            inverses.append(not inverse)
-        else:
-            break
+        inverses.append(inverse != divides)
         factors += rest
         [gate] = before.flows
     return dataclasses.replace(
@@ -108,9 +102,10 @@ def levels(nodes, outputs):
 def pass_on(node, found):
     """Adds the levels of what a node takes to those found from the outputs."""
     level = level_of(node, found)
-    for position, value in enumerate(node.inputs if level is not None else ()):
-        through = level + (position in node.gates)
-        found[value] = min(found.get(value, through), through)
+    if level is not None:
+        for position, value in enumerate(node.inputs):
+            through = level + (position in node.gates)
+            found[value] = min(found.get(value, through), through)
 
 
 def level_of(node, found):
@@ -120,10 +115,9 @@ def level_of(node, found):
 
 def _has_kernel(node):
     """Tells whether a node multiplies with weights that are contracted."""
-    if node.type == values.LEAF:
-        return True
+    contracts = node.type in families.CONTRACTIONS | {"_Source"}
     weights = any(value.is_weight for value in node.inputs)
-    return weights and node.type in families.CONTRACTIONS | {"_Source"}
+    return node.type == values.LEAF or (contracts and weights)
 
 
 def cut(nodes, outputs):
@@ -163,17 +157,13 @@ class _Cutter:
             self._enter(value, level + (position in node.gates), slices)
             for position, value in enumerate(node.inputs)
         ]
-        self._append(node, level, inputs, node.outputs)
+        self._append(node, level, inputs=inputs)
 
-    def _append(self, node, level, inputs, outputs):
-        extra = node.extra
-        if level and node.type in families.CONTRACTIONS and node.flows[1:]:
-            extra = {**extra, "within": True}
-        self.nodes.append(
-            dataclasses.replace(
-                node, inputs=inputs, outputs=outputs, extra=extra
-            )
-        )
+    def _append(self, node, level, **changes):
+        product = node.type in families.CONTRACTIONS and len(node.flows) == 2
+        if product and level:
+            changes["extra"] = {**node.extra, "within": True}
+        self.nodes.append(dataclasses.replace(node, **changes))
 
     def _enter(self, value, level, slices):
         """Returns what to take instead of a value at a level."""
@@ -222,7 +212,7 @@ class _Cutter:
         instead = dict(zip(before, entered, strict=True))
         inputs = [instead.get(v, v) for v in node.inputs]
         outputs = [dataclasses.replace(v) for v in node.outputs]
-        self._append(node, level, inputs, outputs)
+        self._append(node, level, inputs=inputs, outputs=outputs)
         return outputs[node.outputs.index(value)]
 
 
@@ -241,10 +231,8 @@ def without_idle(nodes, scored):
     for node in nodes:
         if node.type == "_Gate" and node.inputs[-1] not in carrying:
             node = dataclasses.replace(node, inputs=_open(node), gates=())
-        reached = node.type == values.LEAF or not carrying.isdisjoint(
-            node.inputs
-        )
-        if reached and node.type != "_Stop":
+        carried = not carrying.isdisjoint(node.inputs)
+        if node.type == values.LEAF or (carried and node.type != "_Stop"):
             carrying.update(node.outputs)
         result.append(node)
     return result
