@@ -258,7 +258,7 @@ def _changes_degree(node, once, twice):
 
 
 def _factor(x, y):
-    """Returns how many times `x` is `y`: 1 or 2, or None for neither."""
+    """Returns how many times as large as `x` `y` is: 1, 2, or None."""
     for factor in (1, 2):
         error = tf.abs(y - factor * x)
         if tf.reduce_all(error <= _DOUBLING * tf.abs(factor * x)):

@@ -16,10 +16,10 @@ _SCALINGS = families.PRODUCTS | families.QUOTIENTS
 
 
 def merge(node, producers):
-    """Returns "_Same" of the tensor that a node is an activation of.
+    """Replaces an activation by "_Same" of the tensor that it is computed from.
 
-    Of another node itself. `producers` is a dict of `graph.Value` to the
-    `graph.Node` that returns it.
+    Other nodes are returned as they are; `producers` is a dict of `graph.Value`
+    to the `graph.Node` that returns it.
     """
     if node.type not in families.POINTWISE or node.type in leaves.OPERATIONS:
         return node
@@ -72,9 +72,9 @@ def _is_activation(node, value, ways):
 def _line(value, producers):
     """Yields the tensors that a value is computed from, nearest first.
 
-    Entry by entry and from one flow each: so a way ends where two flows are
-    added, but goes on through the sum with a number or a bias, which moves an
-    activation and makes none of another tensor.
+    The way back passes nodes of one flow that work entry by entry. The sum with
+    a number or a bias is one, as it only shifts an activation; a sum of two
+    flows is none, as it depends on another tensor.
 
     Yields:
         Triples of a value; whether the way from it is bent; and whether weights

@@ -24,10 +24,10 @@ _THROUGH = (
 
 
 def center(node, producers):
-    """Returns "_Same" of what a node takes the mean away from.
+    """Replaces x - mean(x) by "_Same" of x.
 
-    Of another node itself. `producers` is a dict of `graph.Value` to the
-    `graph.Node` that returns it.
+    Other nodes are returned as they are; `producers` is a dict of `graph.Value`
+    to the `graph.Node` that returns it.
     """
     if node.type not in _KINDS or node.type in leaves.OPERATIONS:
         return node
@@ -49,8 +49,8 @@ def center(node, producers):
 def _way(value, producers):
     """Yields the values that a value is a multiple, or a mean, of.
 
-    Only one flow is followed: so a way passes the sum with a number or a bias,
-    which is dropped, and ends at a sum of flows, which is a mean of neither.
+    The way back passes nodes of one flow. The sum with a number or a bias is
+    one, as those are dropped; a sum of two flows is a multiple of neither.
 
     Yields:
         Triples of a value, the sign, and whether a mean was taken.

@@ -131,11 +131,11 @@ class _Degrees:
 
     def wrong_product(self, outputs):
         """Returns the product nearest to a wrong degree, and it with a gate."""
-        wrong = self._wrong[:1]
-        wrong += [
-            v for v in outputs if max(self._degree(v).values(), default=0) > 1
+        degrees = {v: self._degree(v).values() for v in outputs}
+        squares = [
+            v for v, found in degrees.items() if max(found, default=0) > 1
         ]
-        for value in wrong:
+        for value in self._wrong[:1] + squares:
             seen, waiting = set(), [value]
             while waiting:
                 node = self._producers.get(waiting.pop(0))

@@ -190,9 +190,9 @@ class _Cutter:
     def _again(self, value, level, sums=1):
         """Returns a value computed again, from the projections on, or None.
 
-        One sum may lie between it and the projections: cells add those of the
-        input and of the state. Through more, as along a residual stream, this
-        would copy the whole network.
+        One sum may lie between it and the projections: an LSTM adds those of
+        its input and of its state. Through more sums, along a residual stream,
+        this would copy the whole network.
         """
         node = self._producers.get(value)
         if node is not None and node.type == "_Gate":  # It is 1.

@@ -20,11 +20,12 @@ def start(nodes, depending):
     """
     result = []
     for node in nodes:
-        if node.type in flatten.GATHERS and node.outputs[0].is_flow:
-            if not node.inputs[0].is_flow:
+        output = node.outputs[0]
+        if node.type in flatten.GATHERS and output.is_flow:
+            table = node.inputs[0]
+            if not table.is_flow:
                 axis = int(node.inputs[2].constant) if node.inputs[2:] else 0
-                output, read = node.outputs[0], node.inputs[0]
-                node = _source(node, read, output, axis, depending)
+                node = _source(node, table, output, axis, depending)
         else:
             inputs = list(node.inputs)
             for i in _starting(node):
@@ -65,6 +66,5 @@ def _source(node, read, output, axis, depending):
 
 def _is_padding(value):
     """Tells whether a value is zeros, which are structure."""
-    if value.kind != "C" or value.constant is None:
-        return False
-    return not (value.constant.numpy() != 0).any()
+    constant = value.constant if value.kind == "C" else None
+    return constant is not None and not (constant.numpy() != 0).any()
