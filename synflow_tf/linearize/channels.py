@@ -1,45 +1,22 @@
-"""Where images have their channels; TensorFlow on the CPU wants them last."""
+"""Moves the channels of images last, as TensorFlow on the CPU wants them."""
+
+import copy
 
 import tensorflow as tf
 
-_POOLS = "AvgPool AvgPool3D DepthToSpace MaxPool MaxPool3D SpaceToDepth".split()
-_CONVOLUTIONS = "Conv2D Conv3D DepthwiseConv2dNative".split()
-_TRANSPOSED = "Conv2DBackpropInput Conv3DBackpropInputV2".split()
-# Which input the images are.
-_IMAGES = dict.fromkeys(_POOLS + _CONVOLUTIONS, 0)
-_IMAGES.update(dict.fromkeys(_TRANSPOSED, 2))
-
-
-class _Last:
-    """A node of channels first as one of channels last."""
-
-    def __init__(self, node):
-        self.type, self.operation = node.type, node.operation
-        self.inputs, self.outputs = node.inputs, node.outputs
-        self.attributes = dict(node.attributes)
-        for name in ("ksize", "strides", "dilations"):
-            if name in self.attributes:
-                batch, channels, *rest = self.attributes[name]
-                self.attributes[name] = [batch, *rest, channels]
-        pads = self.attributes.get("explicit_paddings") or []
-        if pads:
-            pads = [*pads[:2], *pads[4:], *pads[2:4]]
-            self.attributes["explicit_paddings"] = pads
-        text = self.attributes["data_format"]
-        self.attributes["data_format"] = text[0] + text[2:] + "C"
+_TRANSPOSED = ("Conv2DBackpropInput", "Conv3DBackpropInputV2")
+# The types of operations on images, and which of their inputs is the image.
+_IMAGES = dict.fromkeys(_TRANSPOSED, 2) | dict.fromkeys(
+    """
+    AvgPool AvgPool3D Conv2D Conv3D DepthToSpace DepthwiseConv2dNative MaxPool
+    MaxPool3D SpaceToDepth
+    """.split(),
+    0,
+)
 
 
 def run(function, node, tensors):
-    """Runs an operation, with the channels last.
-
-    Args:
-        function: function of a node and a list of tensors that runs it.
-        node: `graph.Node` of an operation.
-        tensors: list of tensors.
-
-    Returns:
-        list of tensors.
-    """
+    """Returns `function(node, tensors)`, run with the channels last."""
     text = node.attributes.get("data_format", "")
     if node.type not in _IMAGES or not text.startswith("NC"):
         return function(node, tensors)
@@ -49,7 +26,24 @@ def run(function, node, tensors):
     if node.type in _TRANSPOSED:
         batch, channels, *sizes = node.outputs[0].shape
         tensors[0] = tf.constant([batch, *sizes, channels])
-    return [first(x) for x in function(_Last(node), tensors)]
+    return [first(x) for x in function(_channels_last(node), tensors)]
+
+
+def _channels_last(node):
+    """Returns a copy of a node, whose attributes have the channels last."""
+    node = copy.copy(node)
+    found = dict(node.attributes)
+    for name in ("ksize", "strides", "dilations"):
+        if name in found:
+            batch, channels, *rest = found[name]
+            found[name] = [batch, *rest, channels]
+    pads = found.get("explicit_paddings")
+    if pads:
+        found["explicit_paddings"] = [*pads[:2], *pads[4:], *pads[2:4]]
+    text = found["data_format"]
+    found["data_format"] = text[0] + text[2:] + "C"
+    node.attributes = found
+    return node
 
 
 def last(x):

@@ -3,10 +3,11 @@
     dR/dx >= 0,    sum(x dR/dx) = R,    R(2x) = 2 R(x),    0 < R < inf
 
 (Tanaka et al. 2020, theorem 1, needs a continuous, homogeneous network.) Inputs
-whose flows are multiplied are looked at one by one. An error names the layer
-that breaks it.
+whose flows are multiplied are checked one by one. An error names the layer
+that breaks an equation.
 """
 
+import copy
 import math
 
 import tensorflow as tf
@@ -18,150 +19,145 @@ from synflow_tf.linearize import pass_gates
 from synflow_tf.linearize import registry
 from synflow_tf.linearize import rules_structure
 
-# How exact the equations must hold; float32 sums millions of terms.
+# Relative error that the equations of R may have. Both sides sum millions of
+# positive terms, in another order, which costs some of the dtype's 16 or 7
+# digits; a map that is not linear is wrong in the first digits.
 _TOLERANCE = {tf.float64: 1e-9, tf.float32: 1e-3}
-# What is less than nothing: convolutions in float32 may round below 0.
+# The least entry of a tensor, relative to its largest, that still counts as 0:
+# convolutions in float32 may use algorithms that subtract, and round below 0.
 _NEGATIVE = {tf.float64: 0.0, tf.float32: -1e-4}
+# Relative error of single values of a doubled input. Doubling is exact in
+# binary, so this only allows for sums in another order, in either dtype.
+_DOUBLING = 1e-6
 
 
 def check(graph, make_weights, scored, inputs):
-    """Checks a linear graph, and scores with it.
+    """Checks a linear graph, and computes its gradients for inputs of ones.
 
-    Args:
-        graph: `lower.LinearGraph`.
-        make_weights: function of nothing that makes its `LinearWeights`.
-        scored: list of tensors, those of the weights that are scored.
-        inputs: list of tensors of ones.
-
-    Returns:
-        list of tensors: dR/dw for each of `scored`, up to a common factor; and
-        the list of variables that are scales of 0 and count as ones.
-
-    Raises:
-        ValueError: if a check fails; it names the layer.
+    Returns the list of dR/dw, up to a common factor, for each tensor of
+    `scored`, which the `LinearWeights` of `make_weights()` hold; and the list
+    of variables that are scales of 0 and count as ones.
     """
-    run = _Run(graph, make_weights(), inputs, scored)
+    run = _Run(graph, make_weights(), scored, inputs)
     run.check_values()
     run.check_flow()
     run.check_gradients()
-    run.check_degree(make_weights)
+    run.check_degree()
     return run.gradients_of_scored, list(run.weights.zero_scales)
 
 
 class _Run:
-    """One run of a graph, with all its values and the flow's gradients."""
+    """One run of a graph, with all its tensors and the flow's gradients."""
 
-    def __init__(self, graph, weights, inputs, scored):
-        self.graph = graph
-        self.weights = weights
-        self.dtype = weights.dtype
-        self.precision = _precision(graph, self.dtype)
-        self.inputs = inputs
-        self.units = [tf.ones((), self.dtype) for _ in graph.sources]
-        self.values = []
+    def __init__(self, graph, weights, scored, inputs):
+        self.graph, self.weights = graph, weights
+        self.precision = _precision(graph, weights.dtype)
+        units = {s.unit: tf.ones((), weights.dtype) for s in graph.sources}
+        self.starts = dict(zip(graph.inputs, inputs, strict=True)) | units
+        tensors = dict(self.starts)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([*inputs, *scored, *self.units])
-
-            def record(node, before, after):
-                self.values.append((node, before, after))
-
-            outputs = executor.run(graph, weights, inputs, self.units, record)
+            tape.watch([*self.starts.values(), *scored])
+            outputs = self._outputs(self.starts, weights, tensors)
             flow = executor.flow_of(outputs)
-        inner = [
-            [x for x in after if _is_float(x)] for *_, after in self.values
-        ]
-        outer, units, scores, self.inner_gradients = tape.gradient(
+        self.tensors = {
+            value: x for value, x in tensors.items() if x.dtype.is_floating
+        }
+        gradients, self.gradients_of_scored = tape.gradient(
             flow,
-            [inputs, self.units, scored, inner],
+            [list(self.tensors.values()), scored],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        self.gradients, self.unit_gradients = outer, units
-        self.gradients_of_scored = scores
+        self.gradients = dict(zip(self.tensors, gradients, strict=True))
         self.outputs = [float(tf.reduce_sum(x)) for x in outputs]
         self.flow = float(flow)
-        self.exponent = float(weights.exponent)
+
+    def _outputs(self, starts, weights, tensors=None):
+        """Runs the graph, and adds what nodes return to a dict of tensors."""
+
+        def record(node, before, after):
+            del before
+            pairs = zip(node.outputs, after, strict=True)
+            tensors.update((v, x) for v, x in pairs if x is not None)
+
+        return executor.run(
+            self.graph,
+            weights,
+            [starts[value] for value in self.graph.inputs],
+            [starts[source.unit] for source in self.graph.sources],
+            None if tensors is None else record,
+        )
 
     def check_values(self):
-        """Every value is finite and not negative."""
-        for node, _, after in self.values:
-            for x in after:
-                if not _is_float(x) or not tf.size(x):
-                    continue
-                low, high = float(tf.reduce_min(x)), float(tf.reduce_max(x))
-                if not (math.isfinite(low) and math.isfinite(high)):
-                    raise _error(
-                        node,
-                        "returns values that are not finite: the flow exceeds "
-                        f"the range of {self.dtype.name}",
-                        "Use `SynFlow()` with its defaults, "
-                        "dtype='float64' and rescale=True.",
-                    )
-                if low < _NEGATIVE[self.precision] * high:
-                    raise _error(
-                        node,
-                        f"returns negative values ({low:.3g}) for a positive "
-                        "input, so it is not a positive map",
-                    )
-
-    def check_flow(self):
-        """The flow is positive."""
-        if self.flow > 0:
-            return
-        for node, before, after in self.values:
-            if not any(v.is_flow for v in node.outputs):
-                continue
-            flows = [
-                x for v, x in zip(node.inputs, before, strict=True) if v.is_flow
-            ]
-            reached = any(map(_is_positive, flows)) or not flows
-            if reached and not any(map(_is_positive, after)):
-                zero = _zero_kernels(node)
-                because = f": its {zero[0]} is all zeros" if zero else ""
+        """Checks that every value is finite and not negative."""
+        nodes = {value: n for n in self.graph.nodes for value in n.outputs}
+        found = [v for v in self.tensors if v in nodes and v.size]
+        lows = _reduced(tf.reduce_min, self.tensors, found)
+        highs = _reduced(tf.reduce_max, self.tensors, found)
+        for value, low, high in zip(found, lows, highs, strict=True):
+            node = nodes[value]
+            if not (math.isfinite(low) and math.isfinite(high)):
                 raise _error(
                     node,
-                    "returns only zeros, so no flow reaches the output"
-                    + because,
-                    "Initialize the model with weights other than 0.",
+                    "returns values that are not finite: the flow exceeds "
+                    f"the range of {self.weights.dtype.name}",
+                    "Use `SynFlow()` with its defaults, "
+                    "dtype='float64' and rescale=True.",
                 )
+            if low < _NEGATIVE[self.precision] * high:
+                raise _error(
+                    node,
+                    f"returns negative values ({low:.3g}) for a positive "
+                    "input, so it is not a positive map",
+                )
+
+    def check_flow(self):
+        """Checks that the flow is positive."""
+        if self.flow > 0:
+            return
+        for node in self.graph.nodes:
+            reached = not node.flows or _any_positive(self.tensors, node.flows)
+            blocked = reached and not _any_positive(self.tensors, node.outputs)
+            if blocked and any(value.is_flow for value in node.outputs):
+                zero = _zero_kernels(node)
+                because = f": its {zero[0]} is all zeros" if zero else ""
+                what = "returns only zeros, so no flow reaches the output"
+                remedy = "Initialize the model with weights other than 0."
+                raise _error(node, what + because, remedy)
         raise ValueError("No flow reaches the output of the model.")
 
     def check_gradients(self):
-        """No gradient is negative, and every input has one."""
-        gradients = self._by_value()
-
-        def negative(value):
-            g = gradients.get(value)
-            if g is None or not tf.size(g):
-                return False
-            low, high = float(tf.reduce_min(g)), float(tf.reduce_max(g))
-            return low < _NEGATIVE[self.precision] * abs(high)
-
+        """Checks that no gradient is negative, and that every input has one."""
+        values = [value for value in self.gradients if value.size]
+        lows = _reduced(tf.reduce_min, self.gradients, values)
+        low = {v: x for v, x in zip(values, lows, strict=True) if x < 0}
+        highs = _reduced(tf.reduce_max, self.gradients, low)
+        least = _NEGATIVE[self.precision]
+        pairs = zip(low.items(), highs, strict=True)
+        negative = {v for (v, x), high in pairs if x < least * abs(high)}
         for node in reversed(self.graph.nodes):
-            if any(map(negative, node.flows)):
+            if not negative.isdisjoint(node.flows):
                 raise _error(
                     node,
                     "takes away from its output when its input grows "
                     "(a negative gradient), so it is not a positive map",
                 )
-        open_ways = self._ungated()
         for value in self.graph.ignored:
             raise ValueError(
                 f"Input {value.name or 'input'!r} of the model reaches none "
                 "of its outputs. Leave it out of the model."
             )
-        for value, g in zip(self.graph.inputs, self.gradients, strict=True):
-            if value in open_ways and not tf.reduce_any(g != 0):
-                self._raise_ignored(gradients)
+        levels = pass_gates.levels(self.graph.nodes, self.graph.outputs)
+        for value in self.graph.inputs:
+            ungated = levels.get(value) == 0
+            if ungated and not tf.reduce_any(self.gradients[value] != 0):
+                self._raise_ignored()
 
-    def _raise_ignored(self, gradients):
+    def _raise_ignored(self):
         """Names the layer that ignores an input."""
         for node in reversed(self.graph.nodes):
-            before = [x for x in node.inputs if x in gradients]
-            after = [x for x in node.outputs if x in gradients]
-            blocked = before and not any(
-                _is_positive(gradients[x]) for x in before
-            )
-            if blocked and any(_is_positive(gradients[x]) for x in after):
+            known = not self.gradients.keys().isdisjoint(node.inputs)
+            blocked = known and not _any_positive(self.gradients, node.inputs)
+            if blocked and _any_positive(self.gradients, node.outputs):
                 if _zero_kernels(node):
                     return  # Those have no scores, which is told later.
                 if node.type != "_Stop":
@@ -170,62 +166,50 @@ class _Run:
                         "ignores its input: its output does not grow with it",
                     )
 
-    def check_degree(self, make_weights):
-        """The flow is homogeneous, of the known degree in each source."""
-        for source, unit, along in zip(
-            self.graph.sources, self.units, self.unit_gradients, strict=True
-        ):
-            members = set(source.inputs)
-            terms = zip(
-                self.graph.inputs, self.inputs, self.gradients, strict=True
+    def check_degree(self):
+        """Checks that the flow has its known degree in each source."""
+        tolerance = _TOLERANCE[self.precision]
+        for source in self.graph.sources:
+            through = sum(
+                float(tf.reduce_sum(self.starts[v] * self.gradients[v]))
+                for v in (source.unit, *source.inputs)
             )
-            through = float(unit * along) + sum(
-                float(tf.reduce_sum(x * g)) for v, x, g in terms if v in members
+            weights = self._fresh_weights(self.weights.rescale)
+            outputs = self._outputs(self._scaled(source, 2), weights)
+            shift = float(weights.exponent - self.weights.exponent)
+            doubled = float(executor.flow_of(outputs)) * 2**shift
+            terms = list(zip(self.outputs, source.degrees, strict=True))
+            expected = (
+                sum(degree * flow for flow, degree in terms),
+                sum(flow * 2**degree for flow, degree in terms),
             )
-            degrees = zip(self.outputs, source.degrees, strict=True)
-            expected = sum(degree * flow for flow, degree in degrees)
-            euler = self._is_close(through, expected)
-            degrees = zip(self.outputs, source.degrees, strict=True)
-            expected = sum(flow * 2**degree for flow, degree in degrees)
-            flow = self._flow_at(make_weights(), source, 2)
-            if not euler or not self._is_close(flow, expected):
-                ratio = flow / self.flow
-                self._raise_degree(make_weights, ratio, through / self.flow)
+            pairs = zip((through, doubled), expected, strict=True)
+            if not all(math.isclose(*x, rel_tol=tolerance) for x in pairs):
+                self._raise_degree(doubled / self.flow, through / self.flow)
 
-    def _is_close(self, x, y):
-        return math.isclose(x, y, rel_tol=_TOLERANCE[self.precision])
+    def _fresh_weights(self, rescale):
+        """Returns the weights for another run, with what is known of them."""
+        weights = copy.copy(self.weights)
+        weights.exponent, weights.reads = tf.zeros_like(weights.exponent), 0
+        weights.rescale = rescale
+        return weights
 
-    def _flow_at(self, weights, source, factor, record=None):
-        """The flow for a source so many times as large."""
-        inputs = [
-            factor * x if v in source.inputs else x
-            for v, x in zip(self.graph.inputs, self.inputs, strict=True)
-        ]
-        units = [
-            factor * x if other is source else x
-            for other, x in zip(self.graph.sources, self.units, strict=True)
-        ]
-        outputs = executor.run(self.graph, weights, inputs, units, record)
-        shift = float(weights.exponent) - self.exponent
-        return float(executor.flow_of(outputs)) * 2**shift
+    def _scaled(self, source, factor):
+        """Returns what flow starts as, with one source times a factor."""
+        scaled = {source.unit, *source.inputs}
+        return {
+            value: factor * x if value in scaled else x
+            for value, x in self.starts.items()
+        }
 
-    def _raise_degree(self, make_weights, ratio, euler):
+    def _raise_degree(self, ratio, euler):
         """Names the first layer that does not double its output."""
         for source in self.graph.sources:
-            recorded = []
-            for factor in (1, 2):
-                weights = make_weights()
-                weights.rescale = False
-                found = {}
-
-                def record(node, before, after, found=found):
-                    found.update(zip(node.inputs, before, strict=True))
-                    found.update(zip(node.outputs, after, strict=True))
-
-                self._flow_at(weights, source, factor, record)
-                recorded.append(found)
+            tensors = self._scaled(source, 1), self._scaled(source, 2)
+            for found in tensors:
+                self._outputs(found, self._fresh_weights(False), found)
             for node in self.graph.nodes:
-                if _changes_degree(node, *recorded):
+                if _changes_degree(node, *tensors):
                     raise _error(
                         node,
                         "does not double its output when its input doubles, so "
@@ -238,86 +222,64 @@ class _Run:
             "register a rule with `synflow_tf.register_rule`."
         )
 
-    def _by_value(self):
-        """The gradient of each value."""
-        gradients = dict(zip(self.graph.inputs, self.gradients, strict=True))
-        for (node, _, after), inner in zip(
-            self.values, self.inner_gradients, strict=True
-        ):
-            pairs = zip(node.outputs, after, strict=True)
-            floats = [value for value, x in pairs if _is_float(x)]
-            gradients.update(zip(floats, inner, strict=True))
-        return gradients
-
-    def _ungated(self):
-        """The values that have a way to an output through no gate."""
-        levels = pass_gates.levels(self.graph.nodes, self.graph.outputs)
-        return {value for value, level in levels.items() if level == 0}
-
 
 def _precision(graph, dtype):
-    """What the equations hold in: that of operations without a wider kernel."""
-    for node in graph.nodes:
-        operation = node.operation is not None and bool(node.flows)
-        if operation and rules_structure.is_narrow(node, dtype):
-            return tf.float32
-    return dtype
+    """Returns float32 if an operation has no wider kernel, else the dtype."""
+    narrow = any(
+        rules_structure.is_narrow(node, dtype)
+        for node in graph.nodes
+        if node.operation is not None and node.flows
+    )
+    return tf.float32 if narrow else dtype
+
+
+def _reduced(reduce, tensors, values):
+    """Reduces the tensors of values to floats, in one copy from the device."""
+    found = [tf.cast(reduce(tensors[v]), tf.float64) for v in values]
+    return tf.stack(found).numpy().tolist() if found else []
+
+
+def _any_positive(tensors, values):
+    """Tells whether any of some values has a positive entry."""
+    found = [tensors[value] for value in values if value in tensors]
+    return any(tf.reduce_any(x > 0) for x in found)
 
 
 def _changes_degree(node, once, twice):
-    """Whether what a node takes doubles, or stays, and what it returns not."""
-    flows = [
-        value
-        for position, value in enumerate(node.inputs)
-        if value.is_flow and position not in node.gates
-    ]
+    """Tells whether a node's flows double, or stay, and its output does not."""
+    flows = pass_gates.trunks(node)
     factors = {_factor(once[value], twice[value]) for value in flows}
     if not flows or None in factors:
         return False
-    one_each = len(flows) == 2 and len(factors) == 2 and 1 in factors
-    if len(factors) > 1 and not one_each:
+    if len(factors) > 1 and len(flows) > 2:
         return False
-    after = {
-        _factor(once[value], twice[value])
-        for value in node.outputs
-        if value.is_flow
-    }
-    return not after <= {max(factors)}
+    after = [value for value in node.outputs if value.is_flow]
+    return any(_factor(once[v], twice[v]) != max(factors) for v in after)
 
 
 def _factor(x, y):
-    """How many times as large a tensor is: 1 or 2, or None for neither."""
+    """Returns how many times as large as `x` `y` is: 1, 2, or None."""
     for factor in (1, 2):
-        if tf.reduce_all(tf.abs(y - factor * x) <= 1e-6 * tf.abs(factor * x)):
+        error = tf.abs(y - factor * x)
+        if tf.reduce_all(error <= _DOUBLING * tf.abs(factor * x)):
             return factor
     return None
 
 
 def _zero_kernels(node):
-    """The names of the kernels of a node that are all zeros."""
+    """Returns the names of the kernels of a node that are all zeros."""
+    found = [v for x in node.inputs for v in values_lib.variables_of(x)]
     if node.type == values_lib.LEAF:
         found = node.call.layer.weights
-    else:
-        found = [v for x in node.inputs for v in values_lib.variables_of(x)]
     return [
-        variable.name
-        for variable in found
-        if len(variable.shape) > 1
-        and not tf.reduce_any(flatten.value_of(variable) != 0)
+        v.name
+        for v in found
+        if len(v.shape) > 1 and not tf.reduce_any(flatten.value_of(v) != 0)
     ]
 
 
-def _is_float(x):
-    return x is not None and x.dtype.is_floating
-
-
-def _is_positive(x):
-    return _is_float(x) and bool(tf.reduce_any(x > 0))
-
-
 def _error(node, what, remedy=None):
-    if remedy is None:
-        remedy = registry.how_to(node)
+    remedy = registry.how_to(node) if remedy is None else remedy
     return ValueError(
         f"{executor.named(node)} {what}; scores would mean nothing. {remedy}"
     )

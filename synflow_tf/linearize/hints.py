@@ -1,69 +1,32 @@
-"""Which of two flows that are multiplied is the gate, as far as can be told."""
+"""Guesses which of two flows that are multiplied is the gate."""
 
 from synflow_tf.graph import families
 
-
-def bound(value, producers):
-    """How likely a value is a gate, by the activation that bounds it.
-
-    Args:
-        value: `graph.Value`.
-        producers: dict of `graph.Value` to the `graph.Node` that returns it.
-
-    Returns:
-        int, see `families.BOUNDED`; 0 if none does.
-    """
-    while True:
-        node = producers.get(value)
-        if node is None:
-            return 0
-        flows = node.flows
-        if node.type in families.QUOTIENTS:
-            if _is_share(node, producers):
-                return families.BOUNDED["Softmax"]
-            if len(flows) == 1 and node.inputs[1] is flows[0]:
-                return families.BOUNDED["Reciprocal"]
-        # The maximum of a pair is what `clip_by_value` ends with.
-        if node.type in families.BOUNDED:
-            return families.BOUNDED[node.type]
-        through = (
-            node.type in families.RESHAPES | families.REDUCTIONS
-            or node.type in families.SLICES | families.POINTWISE
-            or node.type in ("Neg", "Sqrt", "Square", "TopKV2", "_Same")
-            and not node.extra.get("whole")
-        )
-        if len(flows) != 1 or not through:
-            return 0
-        [value] = flows
-
-
-def _is_share(node, producers):
-    """Whether a quotient is of something by its own sum: a softmax."""
-    above, below = node.inputs[:2]
-    exp = producers.get(above)
-    seen = 0
-    while below.is_flow and seen < 8:
-        before = producers.get(below)
-        again = (
-            before is not None
-            and exp is not None
-            and (before.type == exp.type and before.inputs == exp.inputs)
-        )
-        if below is above or again:
-            return seen > 0
-        if before is None or len(before.flows) != 1:
-            return False
-        seen += 1
-        [below] = before.flows
-    return False
+# What leaves a bounded value bounded, more or less.
+_THROUGH = (
+    families.RESHAPES
+    | families.REDUCTIONS
+    | families.SLICES
+    | families.POINTWISE
+    | {"Neg", "Sqrt", "Square", "TopKV2", "_Same"}
+)
+# How many operations may lie between the numerator and the denominator of a
+# softmax that is spelled out: a sum, an epsilon, and what shapes them.
+_SHARE_LENGTH = 8
 
 
 def trunk_first(one, other, producers):
-    """Two factors in order: the trunk, then the gate.
+    """Returns two factors in order: the trunk, then the gate.
 
-    The gate is bounded by an activation; else it is the one that is not what
-    attention has read (queries, where keys met the values first); else the
-    smaller one; else the one that is computed from the other; else the second.
+    The first of these that tells them apart, the surest first:
+    1. An activation bounds the gate, by what bounds it most: only weights for
+       something else are squeezed into a range.
+    2. The gate is not what attention has read. Where keys met the values first
+       (linear attention), that product is the trunk, though it may be smaller
+       than the queries.
+    3. The gate is smaller: one number for a whole channel, say.
+    4. The gate is computed from the trunk, as in x * f(x).
+    5. The gate is the second, as most code has it.
     """
     keys = [
         (bound(x, producers), not _is_read(x, producers), -x.size)
@@ -77,22 +40,64 @@ def trunk_first(one, other, producers):
     return (one, other) if keys[0] <= keys[1] else (other, one)
 
 
-def _is_read(value, producers):
-    """Whether a value is what attention weights have read."""
-    while True:
-        node = producers.get(value)
-        if node is None:
-            return False
-        if node.type in families.CONTRACTIONS and node.gates:
-            return True
-        through = families.RESHAPES | families.POINTWISE
-        if len(node.flows) != 1 or node.type not in through:
-            return False
+def bound(value, producers):
+    """Returns how likely a value is a gate, by the activation that bounds it.
+
+    An int, see `families.BOUNDED`; 0 if none does.
+    """
+    for node in _above(value, producers):
+        if node.type in families.QUOTIENTS:
+            if _is_share(node, producers):
+                return families.BOUNDED["Softmax"]
+            if node.flows == [node.inputs[1]]:
+                return families.BOUNDED["Reciprocal"]
+        # The maximum of a pair is what `clip_by_value` ends with.
+        if node.type in families.BOUNDED:
+            return families.BOUNDED[node.type]
+        if node.type not in _THROUGH or node.extra.get("whole"):
+            break
+    return 0
+
+
+def _above(value, producers):
+    """Yields the nodes that a value comes through, while they take one flow."""
+    while value in producers:
+        node = producers[value]
+        yield node
+        if len(node.flows) != 1:
+            return
         [value] = node.flows
 
 
+def _is_share(node, producers):
+    """Tells whether a quotient is of something by its own sum: a softmax."""
+    above, below = node.inputs[:2]
+    exp = producers.get(above)
+    for length in range(_SHARE_LENGTH):
+        if not below.is_flow:
+            return False
+        before = producers.get(below)
+        again = exp and before and before.inputs == exp.inputs
+        if below is above or (again and before.type == exp.type):
+            return length > 0
+        if before is None or len(before.flows) != 1:
+            return False
+        [below] = before.flows
+    return False
+
+
+def _is_read(value, producers):
+    """Tells whether a value is what attention weights have read."""
+    for node in _above(value, producers):
+        if node.type in families.CONTRACTIONS and node.gates:
+            return True
+        if node.type not in families.RESHAPES | families.POINTWISE:
+            break
+    return False
+
+
 def _comes_from(value, origin, producers):
-    """Whether a value is computed from another."""
+    """Tells whether a value is computed from another."""
     seen, waiting = set(), [value]
     while waiting:
         value = waiting.pop()

@@ -18,36 +18,20 @@ from synflow_tf.linearize import pass_weights
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LinearGraph:
-    """Nodes that the executor runs.
-
-    Attributes:
-        nodes: list of `graph.Node`.
-        inputs: list of `graph.Value`, those inputs of the model that are flow.
-        outputs: list of `graph.Value`, those outputs that are flow.
-        sources: list of `pass_degrees.Source`.
-        dead: list, for each node the list of `graph.Value` that nothing after
-            it reads.
-        ignored: list of those `graph.Value` of `inputs` that the model itself
-            does not look at.
-    """
+    """Nodes that the executor runs; `inputs` and `outputs` are flow."""
 
     nodes: list
     inputs: list
     outputs: list
-    sources: list
-    dead: list
-    ignored: list
+    sources: list  # of `pass_degrees.Source`
+    dead: list  # for each node, the values that nothing after it reads
+    ignored: list  # of the inputs, those that the model does not look at
 
 
 def lower(graph, scored=()):
-    """The linear graph of a model.
+    """Returns the `LinearGraph` of a `graph.Graph`.
 
-    Args:
-        graph: `graph.Graph`.
-        scored: `IdentitySet` of variables that scores are wanted for.
-
-    Returns:
-        `LinearGraph`.
+    `scored` is the `IdentitySet` of variables that scores are wanted for.
 
     Raises:
         ValueError: if no output of the model is flow.
@@ -61,28 +45,20 @@ def lower(graph, scored=()):
     nodes = values.needed(nodes, outputs)
     depends = pass_weights.depending(nodes, scored)
     nodes = pass_sources.start(nodes, depends)
-    nodes = pass_activations.merge(nodes)
-    nodes = pass_centring.center(nodes)
+    nodes = _replaced(nodes, pass_activations.merge)
+    nodes = _replaced(nodes, pass_centring.center)
     nodes = pass_gates.mark(nodes)
     nodes = values.needed(nodes, outputs)
-    nodes, sources = pass_degrees.settle(nodes, graph.inputs, outputs)
+    nodes, sources = pass_degrees.resolve(nodes, graph.inputs, outputs)
     nodes = pass_gates.cut(nodes, outputs)
     nodes = pass_gates.without_idle(nodes, depends)
-    nodes = pass_gates.within(nodes, outputs)
     nodes = values.needed(nodes, outputs)
     nodes = pass_weights.compute(nodes, depends)
     return _finished(nodes, graph, outputs, sources)
 
 
 def plain(graph):
-    """The graph as it is, without leaf layers, for the authors' variant.
-
-    Args:
-        graph: `graph.Graph`.
-
-    Returns:
-        `LinearGraph`.
-    """
+    """Returns the graph as it is, without leaf layers: the authors' variant."""
     graph = graph.opened
     return _finished(graph.nodes, graph, _outputs(graph), [])
 
@@ -102,19 +78,28 @@ def _outputs(graph):
     return outputs
 
 
+def _replaced(nodes, replace):
+    """Replaces nodes one by one, by what `replace(node, producers)` returns."""
+    producers, result = {}, []
+    for node in nodes:
+        node = replace(node, producers)
+        producers.update(dict.fromkeys(node.outputs, node))
+        result.append(node)
+    return result
+
+
 def _finished(nodes, graph, outputs, sources):
+    """Returns the `LinearGraph` of the nodes that outputs need."""
     nodes = values.needed(nodes, outputs)
-    last = {value: i for i, node in enumerate(nodes) for value in node.outputs}
-    last.update(
-        (value, i) for i, node in enumerate(nodes) for value in node.inputs
-    )
+    last = {}
+    for i, node in enumerate(nodes):
+        last.update(dict.fromkeys([*node.outputs, *node.inputs], i))
     kept = {*outputs, *(source.unit for source in sources)}
     dead = [[] for _ in nodes]
     for value, i in last.items():
         if value not in kept:
             dead[i].append(value)
     inputs = [value for value in graph.inputs if value.is_flow]
-    needed = values.needed(graph.nodes, outputs)
-    used = {v for node in needed for v in node.inputs}
+    used = {v for n in values.needed(graph.nodes, outputs) for v in n.inputs}
     ignored = [v for v in inputs if v not in used and v not in outputs]
     return LinearGraph(nodes, inputs, outputs, sources, dead, ignored)

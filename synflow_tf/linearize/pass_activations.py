@@ -1,8 +1,8 @@
-"""Any function computed entry by entry from one tensor is an activation.
+"""Takes any function computed entry by entry from one tensor for an activation.
 
 However it is spelled: GELU as 0.5 x (1 + erf(x / sqrt 2)), swish, mish, a
-squared ReLU. Where ways from one tensor meet again, and one of them is bent,
-all of it is that tensor.
+squared ReLU. Where ways from one tensor meet again, and one of them is bent
+(no line through 0), all of it is that tensor.
 """
 
 import dataclasses
@@ -10,70 +10,71 @@ import dataclasses
 from synflow_tf.graph import families
 from synflow_tf.graph import leaves
 
+# Of two tensors, these are bent; a sum or difference of lines is a line.
+_BENT = families.SELECTIONS | {"Maximum", "Minimum", "SquaredDifference"}
+_SCALINGS = families.PRODUCTS | families.QUOTIENTS
 
-def merge(nodes):
-    """Replaces spelled-out activations by the tensor they are functions of.
 
-    Args:
-        nodes: list of `graph.Node`.
+def merge(node, producers):
+    """Replaces an activation by "_Same" of the tensor that it is computed from.
 
-    Returns:
-        list of `graph.Node`, with "_Same" in the place of an activation.
+    Other nodes are returned as they are; `producers` is a dict of `graph.Value`
+    to the `graph.Node` that returns it.
     """
-    producers, result = {}, []
-    for node in nodes:
-        root = _root(node, producers)
-        if root is not None:
-            node = dataclasses.replace(
-                node,
-                type="_Same",
-                inputs=[root],
-                extra={"whole": True},
-            )
-        producers.update((value, node) for value in node.outputs)
-        result.append(node)
-    return result
-
-
-def _root(node, producers):
-    """The tensor that a node is an activation of, or None."""
-    kind = node.type
-    if kind not in families.POINTWISE or kind in leaves.OPERATIONS:
-        return None
-    flows = [node.inputs[i] for i in families.data_of(node)]
-    rest = [value for value in flows if not value.is_flow]
-    flows = [value for value in flows if value.is_flow]
+    if node.type not in families.POINTWISE or node.type in leaves.OPERATIONS:
+        return node
+    data = [node.inputs[i] for i in families.data_of(node)]
+    flows = [value for value in data if value.is_flow]
+    rest = [value for value in data if not value.is_flow]
+    root = None
     if len(flows) == 1:
-        before = producers.get(flows[0])
-        scaled = kind in families.PRODUCTS or (
-            kind in families.QUOTIENTS and node.inputs[0] is flows[0]
-        )
-        whole = before is not None and before.extra.get("whole")
-        numbers = all(v.kind == "C" and v.size == 1 for v in rest)
-        return before.inputs[0] if scaled and whole and numbers else None
-    if len(flows) < 2 or rest:
+        root = _scaled(node, flows[0], rest, producers)
+    elif flows and not rest:
+        root = _meeting(node, flows, producers)
+    if root is None:
+        return node
+    return dataclasses.replace(
+        node, type="_Same", inputs=[root], extra={"whole": True}
+    )
+
+
+def _scaled(node, flow, rest, producers):
+    """Returns the root of an activation that a node multiplies by numbers."""
+    before = producers.get(flow)
+    if before is None or not before.extra.get("whole"):
         return None
-    first, *others = [list(_line(value, producers)) for value in flows]
-    others = [{value: ways for value, *ways in line} for line in others]
-    for value, *ways in first:
-        if all(value in line for line in others):
-            ways = [ways, *(line[value] for line in others)]
+    above = node.type in families.PRODUCTS or node.inputs[0] is flow
+    numbers = all(v.kind == "C" and v.size == 1 for v in rest)
+    scaled = node.type in _SCALINGS and above and numbers
+    return before.inputs[0] if scaled else None
+
+
+def _meeting(node, flows, producers):
+    """Returns the nearest tensor that all flows come from, if one is bent."""
+    lines = [
+        {value: way for value, *way in _line(flow, producers)} for flow in flows
+    ]
+    for value in lines[0]:
+        if all(value in line for line in lines):
+            ways = [line[value] for line in lines]
             return value if _is_activation(node, value, ways) else None
     return None
 
 
 def _is_activation(node, value, ways):
-    """Whether ways from a value that meet in a node are bent."""
-    if value.shape != node.outputs[0].shape:
+    """Tells whether ways from a value that meet in a node are bent."""
+    if value.shape != node.outputs[0].shape or [False, True] in ways:
         return False
-    if any(weighted and not bent for bent, weighted in ways):
-        return False
-    straight = families.SUMS - {"Maximum", "Minimum", "SquaredDifference"}
-    return node.type not in straight or any(bent for bent, _ in ways)
+    straight = node.type in families.SUMS - _BENT
+    return not straight or any(bent for bent, _ in ways)
 
 
 def _line(value, producers):
-    """The tensors that a value is computed from entry by entry, nearest first.
+    """Yields the tensors that a value is computed from, nearest first.
+
+    The way back passes nodes of one flow that work entry by entry. The sum with
+    a number or a bias is one, as it only shifts an activation; a sum of two
+    flows is none, as it depends on another tensor.
 
     Yields:
         Triples of a value; whether the way from it is bent; and whether weights
@@ -88,23 +89,17 @@ def _line(value, producers):
         [before] = node.flows
         if before.shape != value.shape or node.type in leaves.OPERATIONS:
             return
-        rest = [x for x in node.inputs if x is not before]
-        if node.type == "_Same":
-            if not node.extra.get("whole"):
-                return
-            bent = True
-        elif families.is_entrywise(node.type):
+        if node.type == "_Same" and not node.extra.get("whole"):
+            return
+        if families.is_entrywise(node.type):
             bent |= families.is_bent(node.type)
         elif node.type in families.POINTWISE:
-            scaled = node.type in families.PRODUCTS | families.QUOTIENTS
-            if any(not _is_fixed(x, scaled) for x in rest):
+            rest = [x for x in node.inputs if x is not before]
+            scaled = node.type in _SCALINGS
+            if not all(_is_fixed(x, scaled) for x in rest):
                 return
             weighted |= any(x.is_weight for x in rest)
-            bent |= node.type in families.SELECTIONS | {
-                "Maximum",
-                "Minimum",
-                "SquaredDifference",
-            }
+            bent |= node.type in _BENT
             bent |= node.type in families.QUOTIENTS and node.inputs[1] is before
         else:
             return
@@ -112,7 +107,7 @@ def _line(value, producers):
 
 
 def _is_fixed(value, scaled):
-    """Whether an operand is known, and, if it scales, one for all entries."""
+    """Tells whether an operand is known, and, if it scales, a single number."""
     if value.dtype.is_bool or value.is_weight:
         return True
     return value.kind == "C" and (value.size == 1 or not scaled)

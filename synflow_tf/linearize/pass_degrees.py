@@ -1,10 +1,11 @@
-"""The degree of homogeneity of every flow, known before anything runs.
+"""Makes gates until every output has degree of homogeneity 1 in each source.
 
-A source has 1; a product of two flows the sum of theirs, a gate 0; what is
-added must agree. Degrees are counted by source: those added are one. So an
-output that multiplies the flows of different inputs (two towers and their
-similarity) has degree 1 in each of them. Where degrees disagree, or one is
-more than 1, the product that caused it becomes a gate.
+The degrees of all values are known before anything runs: a source has 1; a
+product of two flows the sum of theirs, a gate 0; what is added must agree. They
+are counted by source: those added are one. So an output that multiplies the
+flows of different inputs (two towers and their similarity) has degree 1 in each
+of them. Where degrees disagree, or one is more than 1, the product that caused
+it becomes a gate.
 """
 
 import collections
@@ -17,81 +18,55 @@ from synflow_tf.linearize import pass_gates
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """Inputs of the model, and units, that are one source.
+    """What flow starts as, if all of it has one degree."""
 
-    Attributes:
-        inputs: list of `graph.Value`, inputs of the model.
-        unit: `graph.Value`, a number that flow starts as elsewhere.
-        degrees: list of int, of each output in this source.
+    inputs: list  # of the model
+    unit: values.Value  # a number, what flow starts as at tables and codes
+    degrees: list  # int, of each output in this source
+
+
+def resolve(nodes, inputs, outputs):
+    """Makes gates of the products that give an output another degree than 1.
+
+    Returns the nodes, and a list of `Source`.
     """
-
-    inputs: list
-    unit: values.Value
-    degrees: list
-
-
-def settle(nodes, inputs, outputs):
-    """Makes gates until every output has degree 1 in its sources.
-
-    Args:
-        nodes: list of `graph.Node`.
-        inputs: list of `graph.Value`, of the model.
-        outputs: list of `graph.Value`, of the model, that carry flow.
-
-    Returns:
-        list of `graph.Node`; and list of `Source`.
-    """
-    nodes = _attending(nodes, inputs, outputs)
+    nodes = _without_squares(nodes, inputs, outputs)
+    # Each turn makes one gate of a node that has none.
     for _ in range(len(nodes) + 1):
         levels = pass_gates.levels(nodes, outputs)
         degrees = _Degrees(nodes, inputs, levels)
-        blamed = degrees.blamed(outputs)
-        if blamed is None:
+        product, gated = degrees.wrong_product(outputs)
+        if product is None:
             break
-        nodes = [
-            pass_gates.attending(x, blamed[1]) if x is blamed[0] else x
-            for x in degrees.nodes
-        ]
+        nodes = [gated if node is product else node for node in nodes]
     return degrees.finished(inputs, outputs)
 
 
-def _attending(nodes, inputs, outputs):
-    """Makes gates where the flows of one source are contracted.
+def _without_squares(nodes, inputs, outputs):
+    """Makes gates where two flows of one source are contracted.
 
     From the outputs on: what feeds a gate may have any degree.
     """
     origins = {x: {x} for x in inputs if x.is_flow}
     producers = {}
     for node in nodes:
-        flows = _trunks(node)
+        flows = pass_gates.trunks(node)
         found = set().union(*(origins.get(v, ()) for v in flows))
         if node.type == "_Source":
             found = {node.inputs[0]}
-        origins.update((v, found) for v in node.outputs)
-        producers.update((v, node) for v in node.outputs)
+        origins.update(dict.fromkeys(node.outputs, found))
+        producers.update(dict.fromkeys(node.outputs, node))
     levels = dict.fromkeys(outputs, 0)
     result = []
     for node in reversed(nodes):
-        level = min((levels[v] for v in node.outputs if v in levels), default=1)
-        flows = _trunks(node)
-        if level == 0 and node.type in families.CONTRACTIONS and flows[1:]:
+        flows = pass_gates.trunks(node)
+        product = node.type in families.CONTRACTIONS and len(flows) > 1
+        if product and pass_gates.level_of(node, levels) == 0:
             if origins[flows[0]] & origins[flows[1]]:
-                gate = pass_gates.smaller(node, producers)
-                node = pass_gates.attending(node, gate)
-        for position, value in enumerate(node.inputs):
-            through = level + (position in node.gates)
-            levels[value] = min(levels.get(value, through), through)
+                node = pass_gates.attending(node, producers)
+        pass_gates.pass_on(node, levels)
         result.append(node)
     return result[::-1]
-
-
-def _trunks(node):
-    """The flows that a node takes, those that are gates left out."""
-    return [
-        v
-        for i, v in enumerate(node.inputs)
-        if v.is_flow and i not in node.gates
-    ]
 
 
 class _Degrees:
@@ -101,15 +76,15 @@ class _Degrees:
     """
 
     def __init__(self, nodes, inputs, levels):
-        self.nodes = nodes
+        self._nodes = nodes
         self._producers = {}
-        self._parents = {}
+        self._parents = {}  # of sources that are added, as a forest
         self._of = {x: {x: 1} for x in inputs if x.is_flow}
-        self._wrong = None
+        self._wrong = []
         for node in nodes:
             if any(levels.get(v) == 0 for v in node.outputs):
                 self._add(node)
-            self._producers.update((v, node) for v in node.outputs)
+            self._producers.update(dict.fromkeys(node.outputs, node))
 
     def _root(self, source):
         while source in self._parents:
@@ -117,92 +92,79 @@ class _Degrees:
         return source
 
     def _degree(self, value):
-        """The degree of a value, by source."""
+        """Returns the degree of a value, by source."""
         found = collections.Counter()
         for source, degree in self._of.get(value, {}).items():
             found[self._root(source)] += degree
         return found
 
     def _add(self, node):
+        """Notes the degrees of what a node returns."""
+        flows = pass_gates.trunks(node)
         if node.type == "_Source":
             unit = node.inputs[0]
             self._of[unit] = self._of[node.outputs[0]] = {unit: 1}
-            return
-        flows = _trunks(node)
-        if node.type in families.CONTRACTIONS and len(flows) == 2:
-            one, other = map(self._degree, flows)
-            self._set(node, one + other)
         elif flows:
-            self._set(node, self._agreed(flows))
-
-    def _set(self, node, degree):
-        self._of.update((v, degree) for v in node.outputs if v.is_flow)
+            if node.type in families.CONTRACTIONS and len(flows) == 2:
+                one, other = map(self._degree, flows)
+                degree = one + other
+            else:
+                degree = self._agreed(flows)
+            self._of.update((v, degree) for v in node.outputs if v.is_flow)
 
     def _agreed(self, flows):
-        """The degree of what is added; sources that are added are one."""
+        """Returns the degree of a sum; sources that are added are one."""
         first = self._degree(flows[0])
         for value in flows[1:]:
             other = self._degree(value)
             if first == other:
                 continue
-            if sum(first.values()) == sum(other.values()) == 1:
+            if first.total() == other.total() == 1:
                 [one], [two] = first, other
                 self._parents[two] = one
                 first = self._degree(flows[0])
-            elif self._wrong is None:
-                self._wrong = max(
-                    flows[0], value, key=lambda v: sum(self._degree(v).values())
+            else:
+                self._wrong.append(
+                    max(flows[0], value, key=lambda v: self._degree(v).total())
                 )
         return first
 
-    def blamed(self, outputs):
-        """The product to make a gate of, and its smaller side, or None."""
-        wrong = [] if self._wrong is None else [self._wrong]
-        wrong += [
-            v for v in outputs if max(self._degree(v).values(), default=0) > 1
+    def wrong_product(self, outputs):
+        """Returns the product nearest to a wrong degree, and it with a gate."""
+        degrees = {v: self._degree(v).values() for v in outputs}
+        squares = [
+            v for v, found in degrees.items() if max(found, default=0) > 1
         ]
-        for value in wrong:
+        for value in self._wrong[:1] + squares:
             seen, waiting = set(), [value]
             while waiting:
                 node = self._producers.get(waiting.pop(0))
                 if node is None or node in seen:
                     continue
                 seen.add(node)
-                flows = node.flows
                 product = node.type in families.CONTRACTIONS
-                if product and len(flows) == 2 and not node.gates:
-                    gate = pass_gates.smaller(node, self._producers)
-                    return node, gate
-                waiting += flows
-        return None
+                if product and len(node.flows) == 2 and not node.gates:
+                    return node, pass_gates.attending(node, self._producers)
+                waiting += node.flows
+        return None, None
 
     def finished(self, inputs, outputs):
-        """The nodes with one unit for each source, and the sources."""
-        found = {}
-        for node in self.nodes:
+        """Returns the nodes with one unit for each source, and the sources."""
+        units = [n.inputs[0] for n in self._nodes if n.type == "_Source"]
+        inputs = [value for value in inputs if value.is_flow]
+        sources = {}
+        for value in units + inputs:
+            root = self._root(value)
+            if root not in sources:
+                unit = values.Value("F", (), outputs[0].dtype)
+                degrees = [self._degree(v)[root] for v in outputs]
+                sources[root] = Source([], unit, degrees)
+            if value in inputs:
+                sources[root].inputs.append(value)
+        nodes = list(self._nodes)
+        for i, node in enumerate(nodes):
             if node.type == "_Source":
-                found.setdefault(self._root(node.inputs[0]), [])
-        for value in inputs:
-            if value.is_flow:
-                found.setdefault(self._root(value), []).append(value)
-        sources = {
-            root: Source(
-                members,
-                values.Value("F", (), outputs[0].dtype),
-                [self._degree(v)[root] for v in outputs],
-            )
-            for root, members in found.items()
-        }
-        nodes = [
-            dataclasses.replace(
-                node,
-                inputs=[
-                    sources[self._root(node.inputs[0])].unit,
-                    *node.inputs[1:],
-                ],
-            )
-            if node.type == "_Source"
-            else node
-            for node in self.nodes
-        ]
+                unit = sources[self._root(node.inputs[0])].unit
+                ones = [unit, *node.inputs[1:]]
+                nodes[i] = dataclasses.replace(node, inputs=ones)
         return nodes, list(sources.values())

@@ -1,4 +1,4 @@
-"""Where flow starts, if not at a float input: at tables, codes and constants.
+"""Starts flow at tables, codes and constants, where no float input does.
 
 A table that is read by tokens, a code that meets a kernel, and what is
 concatenated with flow: all of them are ones.
@@ -6,81 +6,65 @@ concatenated with flow: all of them are ones.
 
 import dataclasses
 
-from synflow_tf import graph as graph_lib
 from synflow_tf.graph import families
 from synflow_tf.graph import flatten
+from synflow_tf.graph import values
 
 
 def start(nodes, depending):
-    """Puts in nodes at which flow starts.
+    """Returns the nodes, with "_Source" nodes where flow starts.
 
-    Args:
-        nodes: list of `graph.Node`.
-        depending: set of `graph.Value`, those that depend on scored weights.
-
-    Returns:
-        list of `graph.Node`, with "_Source" where flow starts: its inputs are
-        the unit, a `graph.Value` of its own until `pass_degrees`, and what is
-        read if that is scored.
+    Their inputs are the unit, a `graph.Value` of its own until `pass_degrees`,
+    and what is read if that is in `depending`, the set of values that depend on
+    scored weights.
     """
     result = []
     for node in nodes:
-        flows = node.flows
-        if node.type in flatten.GATHERS and node.outputs[0].is_flow:
-            if not node.inputs[0].is_flow:
-                node = _source(node, node.outputs[0], depending)
-        elif node.type in families.CONTRACTIONS and node.outputs[0].is_flow:
-            if not flows:
-                indices = [
-                    i
-                    for i in families.data_of(node)
-                    if node.inputs[i].kind == "I"
-                ]
-                node = _with_sources(node, indices, result, depending)
-        elif node.type in families.CONCATENATIONS and flows:
-            others = [
-                i
-                for i in families.data_of(node)
-                if not node.inputs[i].is_flow
-                and not _is_padding(node.inputs[i])
-            ]
-            if others:
-                node = _with_sources(node, others, result, depending)
+        output = node.outputs[0]
+        if node.type in flatten.GATHERS and output.is_flow:
+            table = node.inputs[0]
+            if not table.is_flow:
+                axis = int(node.inputs[2].constant) if node.inputs[2:] else 0
+                node = _source(node, table, output, axis, depending)
+        else:
+            inputs = list(node.inputs)
+            for i in _starting(node):
+                read = inputs[i]
+                inputs[i] = dataclasses.replace(read, kind="F", constant=None)
+                result.append(_source(node, read, inputs[i], None, depending))
+            if inputs != node.inputs:
+                node = dataclasses.replace(node, inputs=inputs)
         result.append(node)
     return result
 
 
-def _source(node, output, depending):
-    """A node that returns ones, or what is read if that is scored."""
-    read = [v for v in node.inputs[:1] if v in depending]
-    unit = graph_lib.Value("F", (), output.dtype)
-    axis = 0
-    if len(node.inputs) > 2:
-        axis = int(node.inputs[2].constant)
+def _starting(node):
+    """Returns at which inputs of a node flow starts: positions."""
+    if node.type in families.CONTRACTIONS:
+        if node.outputs[0].is_flow and not node.flows:
+            data = families.data_of(node)
+            return [i for i in data if node.inputs[i].kind == values.INDEX]
+    elif node.type in families.CONCATENATIONS and node.flows:
+        data = families.data_of(node)
+        rest = [i for i in data if not node.inputs[i].is_flow]
+        return [i for i in rest if not _is_padding(node.inputs[i])]
+    return []
+
+
+def _source(node, read, output, axis, depending):
+    """Returns a node that returns ones, or what is read if that is scored."""
+    inputs = [values.Value("F", (), output.dtype)]
+    inputs += [read] if read in depending else []
     return dataclasses.replace(
         node,
         type="_Source",
-        inputs=[unit, *read],
+        inputs=inputs,
         outputs=[output],
         extra={"axis": axis},
     )
 
 
-def _with_sources(node, positions, result, depending):
-    """A node, some of whose inputs are sources, which are appended."""
-    inputs = list(node.inputs)
-    for i in positions:
-        output = dataclasses.replace(inputs[i], kind="F", constant=None)
-        fake = dataclasses.replace(node, inputs=[inputs[i]], gates=())
-        source = _source(fake, output, depending)
-        source.extra["axis"] = None
-        result.append(source)
-        inputs[i] = output
-    return dataclasses.replace(node, inputs=inputs)
-
-
 def _is_padding(value):
-    """Whether a value is zeros, which are structure."""
-    if value.kind != "C" or value.constant is None:
-        return False
-    return not (value.constant.numpy() != 0).any()
+    """Tells whether a value is zeros, which are structure."""
+    constant = value.constant if value.kind == "C" else None
+    return constant is not None and not (constant.numpy() != 0).any()

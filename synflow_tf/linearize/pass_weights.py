@@ -1,4 +1,4 @@
-"""What lies between a variable and the flow.
+"""Settles how what lies between a variable and the flow is computed.
 
 What holds no scored weight is computed as it is, signs and constants included,
 and its magnitude is taken. What is linear in scored weights runs under the
@@ -12,38 +12,21 @@ import dataclasses
 from synflow_tf.graph import families
 from synflow_tf.graph import values
 
-_LINEAR = (
-    families.CONCATENATIONS
-    | families.CONTRACTIONS
-    | families.RESHAPES
-    | families.SLICES
-    | {
-        "Add",
-        "AddN",
-        "AddV2",
-        "Complex",
-        "Neg",
-        "Pad",
-        "PadV2",
-        "ReverseV2",
-        "Roll",
-        "Sub",
-    }
-    | families.PRODUCTS
-    | {"MatrixBandPart", values.READ}
+_LINEAR = frozenset(
+    "Add AddN AddV2 Complex MatrixBandPart Neg Pad PadV2 ReverseV2 Roll "
+    "Sub".split()
+).union(
+    families.CONCATENATIONS,
+    families.CONTRACTIONS,
+    families.PRODUCTS,
+    families.RESHAPES,
+    families.SLICES,
+    [values.READ],
 )
 
 
 def depending(nodes, scored):
-    """The values that depend on scored weights, and not on flow.
-
-    Args:
-        nodes: list of `graph.Node`.
-        scored: `IdentitySet` of variables.
-
-    Returns:
-        set of `graph.Value`.
-    """
+    """Returns the set of weights that scored variables take part in."""
     found = set()
     for node in nodes:
         reads = node.type == values.READ and node.variable in scored
@@ -53,28 +36,20 @@ def depending(nodes, scored):
 
 
 def compute(nodes, depends):
-    """Leaves nodes that run under rules only.
+    """Returns the nodes that run under rules, those of flow or scored weights.
 
-    Args:
-        nodes: list of `graph.Node`.
-        depends: set of `graph.Value`, see `depending`.
-
-    Returns:
-        list of `graph.Node`: those with flow or scored weights; "_Computed"
-        for kernels that are no linear function of a scored weight.
+    They are "_Computed" for kernels that are no linear function of a scored
+    weight. `depends` is what `depending` returns.
     """
     made_of = {}  # of each value, the scored weights in it
     result = []
     for node in nodes:
-        if not any(v.is_flow or v in depends for v in node.outputs):
-            continue
-        if node.outputs[0] in depends:
+        value = node.outputs[0]
+        if value in depends:
             parts = [made_of[v] for v in node.inputs if v in depends]
-            scored = frozenset(node.outputs).union(*parts)
-            if node.type != values.READ:
-                scored = frozenset().union(*parts)
+            scored = frozenset().union(*parts) or frozenset(node.outputs)
             made_of.update(dict.fromkeys(node.outputs, scored))
-            value, weight = node.outputs[0], next(iter(scored))
+            weight = next(iter(scored))
             fits = len(scored) == 1 and weight.shape == value.shape
             if fits and not _is_linear(node, parts, depends):
                 node = dataclasses.replace(
@@ -83,12 +58,13 @@ def compute(nodes, depends):
                     inputs=[weight],
                     extra={"value": value},
                 )
-        result.append(node)
+        if any(v.is_flow or v in depends for v in node.outputs):
+            result.append(node)
     return result
 
 
 def _is_linear(node, parts, depends):
-    """Whether a node is linear in the scored weights, taken together."""
+    """Tells whether a node is linear in the scored weights, taken together."""
     if sum(map(len, parts)) > len(frozenset().union(*parts)):
         return False  # A weight meets itself.
     if node.type in families.QUOTIENTS:

@@ -1,4 +1,4 @@
-"""Where the flow goes instead, when all weights of a kernel are removed."""
+"""Finds the skip path around an empty kernel."""
 
 import tensorflow as tf
 
@@ -7,27 +7,20 @@ from synflow_tf.linearize import executor
 
 
 def skip_paths(graph, weights, inputs, variables):
-    """Finds the paths that carry the flow beside empty kernels.
+    """Finds the skip paths around kernels whose weights are all removed.
 
-    Args:
-        graph: `lower.LinearGraph`.
-        weights: `LinearWeights`, with the masks applied.
-        inputs: list of tensors of ones.
-        variables: list of variables whose weights are all removed.
-
-    Returns:
-        list, for each variable a pair of str: the path of the layer where what
-        it fed meets the flow, and of the layer that the flow comes from. Both
-        are the weight's own layer if what is left of that carries flow.
+    `weights` have the masks applied; `inputs` are ones. For each variable it
+    returns a pair of str: the path of the layer where what it fed meets the
+    flow, and of the layer that the flow comes from. Both are the variable's own
+    layer if what is left of that carries flow, and "" if only other outputs do.
     """
     alive = set(graph.inputs)
 
     def record(node, before, after):
         del before
+        pairs = zip(node.outputs, after, strict=True)
         alive.update(
-            value
-            for value, x in zip(node.outputs, after, strict=True)
-            if x is not None and tf.reduce_any(x != 0)
+            v for v, x in pairs if x is not None and tf.reduce_any(x != 0)
         )
 
     executor.run(graph, weights, inputs, record=record)
@@ -35,10 +28,11 @@ def skip_paths(graph, weights, inputs, variables):
     for node in graph.nodes:
         for variable in node.variables:
             readers.setdefault(variable, set()).add(node)
-    return [_meeting(graph, alive, readers[v]) for v in variables]
+    return [_skip_path(graph, alive, readers[v]) for v in variables]
 
 
-def _meeting(graph, alive, readers):
+def _skip_path(graph, alive, readers):
+    """Returns the pair of `skip_paths` for the nodes that read a variable."""
     producers = {value: node for node in graph.nodes for value in node.outputs}
     dead = set()
     for node in graph.nodes:
@@ -47,8 +41,7 @@ def _meeting(graph, alive, readers):
         if alive.isdisjoint(node.outputs):
             dead.update(node.outputs)
             continue
-        where = _name(node)
-        through = where
+        where = through = _name(node)
         while node is not None and through == where:
             others = [v for v in node.flows if v in alive and v not in dead]
             if node in readers or not others:
@@ -60,7 +53,7 @@ def _meeting(graph, alive, readers):
 
 
 def _name(node):
-    """The path of the layer of a node; "" of a stop that was put in."""
+    """Returns the path of a node's layer; "" of a stop that was put in."""
     if node is None:
         return "the input"
     if node.type == "_Stop":
