@@ -252,7 +252,7 @@ class SynFlowPruning(_Callback):
             step = self._step = loop.Step(task)
         else:
             task_lib.check_finite(self.model)
-            step.task.bound.refresh()
+        step.task.bound.refresh()
         return self._pruned(step, options.densities_to(density), self.masks)
 
     def _pruned(self, step, densities, held):

@@ -88,7 +88,7 @@ def run(model, *inputs, rescale=False):
     weights = linearize.LinearWeights({}, tf.float64, rescale=rescale)
     inputs = [tf.constant(x) for x in inputs]
     outputs = linearize.run(lowered(model), weights, inputs)
-    scale = 2.0 ** float(weights.exponent)
+    scale = 2.0 ** float(weights.range.exponent)
     return [output.numpy() * scale for output in outputs]
 
 

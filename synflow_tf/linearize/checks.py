@@ -7,7 +7,6 @@ whose flows are multiplied are checked one by one. An error names the layer
 that breaks an equation.
 """
 
-import copy
 import math
 
 import tensorflow as tf
@@ -31,14 +30,14 @@ _NEGATIVE = {tf.float64: 0.0, tf.float32: -1e-4}
 _DOUBLING = 1e-6
 
 
-def check(graph, make_weights, scored, inputs):
+def check(graph, weights, scored, inputs):
     """Checks a linear graph, and computes its gradients for inputs of ones.
 
     Returns the list of dR/dw, up to a common factor, for each tensor of
-    `scored`, which the `LinearWeights` of `make_weights()` hold; and the list
+    `scored`, which the `LinearWeights` hold; and the list
     of variables that are scales of 0 and count as ones.
     """
-    run = _Run(graph, make_weights(), scored, inputs)
+    run = _Run(graph, weights, scored, inputs)
     run.check_values()
     run.check_flow()
     run.check_gradients()
@@ -174,9 +173,9 @@ class _Run:
                 float(tf.reduce_sum(self.starts[v] * self.gradients[v]))
                 for v in (source.unit, *source.inputs)
             )
-            weights = self._fresh_weights(self.weights.rescale)
+            weights = self.weights.rerun()
             outputs = self._outputs(self._scaled(source, 2), weights)
-            shift = float(weights.exponent - self.weights.exponent)
+            shift = float(weights.range.exponent - self.weights.range.exponent)
             doubled = float(executor.flow_of(outputs)) * 2**shift
             terms = list(zip(self.outputs, source.degrees, strict=True))
             expected = (
@@ -186,13 +185,6 @@ class _Run:
             pairs = zip((through, doubled), expected, strict=True)
             if not all(math.isclose(*x, rel_tol=tolerance) for x in pairs):
                 self._raise_degree(doubled / self.flow, through / self.flow)
-
-    def _fresh_weights(self, rescale):
-        """Returns the weights for another run, with what is known of them."""
-        weights = copy.copy(self.weights)
-        weights.exponent, weights.reads = tf.zeros_like(weights.exponent), 0
-        weights.rescale = rescale
-        return weights
 
     def _scaled(self, source, factor):
         """Returns what flow starts as, with one source times a factor."""
@@ -207,7 +199,7 @@ class _Run:
         for source in self.graph.sources:
             tensors = self._scaled(source, 1), self._scaled(source, 2)
             for found in tensors:
-                self._outputs(found, self._fresh_weights(False), found)
+                self._outputs(found, self.weights.rerun(rescale=False), found)
             for node in self.graph.nodes:
                 if _changes_degree(node, *tensors):
                     raise _error(

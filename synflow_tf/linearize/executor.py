@@ -1,11 +1,4 @@
-"""Runs the nodes of a linear graph with their rules, within the dtype's range.
-
-Deep networks have flows up to 10^255 and beyond: so every few kernels, if the
-largest live value has left [2^-12, 2^12], all live values are multiplied by one
-power of two.
-The live values are a cut of the graph, so every score is multiplied by the
-same power of two, exactly, and no ranking changes.
-"""
+"""Runs the nodes of a linear graph with their rules."""
 
 import tensorflow as tf
 
@@ -13,16 +6,11 @@ from synflow_tf.graph import families
 from synflow_tf.graph import values
 from synflow_tf.linearize import plain
 from synflow_tf.linearize import registry
+from synflow_tf.linearize import rescaling
 
 # What Keras passes to layers that ask for it; scores are for inference, on one
 # example without padding.
 _CONTEXT = ("training", "mask")
-
-# Live values are brought back between 2 to the power of minus this and of this,
-_RANGE = 12
-# after so many kernels: the range of the dtype is much wider, and looking at
-# every value takes time.
-_KERNELS = {tf.float64: 16, tf.float32: 4}
 
 
 def ones(graph, dtype):
@@ -77,25 +65,22 @@ def run(graph, weights, inputs, units=None, record=None):
             record(node, before, outputs)
         for value in dead:
             tensors.pop(value, None)
-        if weights.shift is not None:
-            _multiply(tensors, weights, weights.shift)
-            weights.shift = None
+        if weights.range.pending is not None:
+            weights.range.divide(tensors, weights.range.pending)
+            weights.range.pending = None
         tensors.update(
             (value, x)
             for value, x in zip(node.outputs, outputs, strict=True)
             if x is not None and value not in dead
         )
-        if weights.rescale and weights.reads >= _KERNELS[weights.dtype]:
-            weights.reads = 0
-            live = [x for value, x in tensors.items() if value.is_flow]
-            _multiply(tensors, weights, excess(live))
+        weights.range.keep(tensors)
     weights.unit = outer_unit
     return [tensors[value] for value in graph.outputs]
 
 
 def _inputs(node, tensors, weights):
     """The tensors that a node takes; None for an index that is not known."""
-    scales = () if weights.affine else families.scales_of(node)
+    scales = () if weights.as_authors else families.scales_of(node)
     found = []
     for position, value in enumerate(node.inputs):
         if value in tensors:
@@ -120,7 +105,7 @@ def _outputs(node, before, weights):
         raise ValueError(
             f"{named(node)} failed under its linear rule: {error}"
         ) from error
-    if weights.affine:
+    if weights.as_authors:
         return found
     return [
         x if value.is_flow or value.is_weight else None
@@ -132,9 +117,9 @@ def _applied(node, before, weights):
     if node.type == values.READ:
         return [weights[node.variable]]
     if node.type == values.LEAF:
-        weights.reads += 1
+        weights.range.kernels += 1
         return _of_layer(node, before, weights)
-    if weights.affine:
+    if weights.as_authors:
         return plain.run(node, before, weights.dtype)
     if node.type == "_Computed":
         return [weights.computed(node.extra["value"], before[0])]
@@ -144,11 +129,11 @@ def _applied(node, before, weights):
     outputs = rule(node, *before)
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     if node.type in families.CONTRACTIONS:
-        weights.reads += 1
+        weights.range.kernels += 1
         if len(node.flows) - len(node.gates) == 2:  # Both are scaled.
             if node.extra.get("within"):
                 return [_once_scaled(x, node, before) for x in outputs]
-            weights.shift = tf.cast(weights.exponent, tf.int32)
+            weights.range.pending = tf.cast(weights.range.exponent, tf.int32)
     return list(outputs)
 
 
@@ -159,7 +144,8 @@ def _once_scaled(x, node, before):
     power of two, which changes no bit.
     """
     side = node.inputs.index(node.flows[-1])
-    return x * power_of_two(-_exponent([before[side]]), x.dtype)
+    exponent = rescaling.exponent_of([before[side]])
+    return x * rescaling.power_of_two(-exponent, x.dtype)
 
 
 def _of_layer(node, before, weights):
@@ -192,56 +178,3 @@ def named(node):
         kind = type(node.layer).__name__
         within = f", part of layer {path!r} (of type {kind}),"
     return f"Operation {node.name!r} (of type {node.type}){within}"
-
-
-def _multiply(tensors, weights, exponent):
-    """Divides all live flow by 2 to the power of `exponent`."""
-    factor = power_of_two(-exponent, weights.dtype)
-    for value in tensors:
-        if value.is_flow:
-            tensors[value] *= factor
-    weights.exponent += tf.cast(exponent, tf.float64)
-
-
-def _layout(dtype):
-    """The integer type of a float type, its mantissa bits and its bias."""
-    if dtype == tf.float64:
-        return tf.int64, 52, 1023
-    return tf.int32, 23, 127
-
-
-def excess(tensors):
-    """By which power of two tensors are out of range.
-
-    Args:
-        tensors: list of tensors.
-
-    Returns:
-        int tensor of shape (), the exponent of the largest value, or 0 if that
-        is in [2^-12, 2^12], or is 0 or not finite.
-    """
-    exponent = _exponent(tensors)
-    out = tf.abs(exponent) > _RANGE
-    return tf.where(out, exponent, tf.zeros_like(exponent))
-
-
-def _exponent(tensors):
-    """The exponent of the largest value; 0 if that is 0 or not finite."""
-    largest = [tf.reduce_max(x) for x in tensors]
-    largest = tf.stop_gradient(tf.reduce_max(tf.stack(largest)))
-    integer, mantissa, bias = _layout(largest.dtype)
-    bits = tf.bitcast(largest, integer)
-    exponent = tf.bitwise.right_shift(bits, tf.constant(mantissa, integer))
-    exponent -= bias
-    usual = (exponent > -bias) & (exponent <= bias)
-    return tf.where(usual, exponent, tf.zeros_like(exponent))
-
-
-def power_of_two(exponent, dtype):
-    """2 to the power of an int tensor, exactly, of a float dtype."""
-    integer, mantissa, bias = _layout(dtype)
-    exponent = tf.clip_by_value(exponent, 1 - bias, bias)
-    bits = tf.bitwise.left_shift(
-        tf.cast(exponent, integer) + bias, tf.constant(mantissa, integer)
-    )
-    return tf.bitcast(bits, dtype)

@@ -12,6 +12,7 @@ from synflow_tf.graph import lines
 from synflow_tf.linearize import executor
 from synflow_tf.linearize import lower
 from synflow_tf.linearize import registry
+from synflow_tf.linearize import rescaling
 
 # A loop in Python takes seconds for long inputs; for short ones, less time than
 # it takes to trace a function.
@@ -40,7 +41,7 @@ def recurrent(layer, weights, x, initial_state=None, **options):
         states = tf.nest.pack_sequence_as(states, flat)
     _note_uses(layer.cell, weights)
     outputs, states, exponent = _scan(layer.cell, weights, steps, states)
-    weights.shift = exponent
+    weights.range.pending = exponent
     if not layer.return_sequences:
         outputs = outputs[-1]
     elif not time_major:
@@ -95,15 +96,15 @@ def _scan(cell, weights, steps, states):
         are.
     """
     graph = _linear(cell, weights.scored, steps[0], states)
-    rescale, weights.rescale = weights.rescale, False
+    outer, weights.range = weights.range, rescaling.Range(rescale=False)
 
     def step(carry, x):
         _, states, exponent = carry
-        x = x * executor.power_of_two(-exponent, weights.dtype)
+        x = x * rescaling.power_of_two(-exponent, weights.dtype)
         output, *states = executor.run(graph, weights, [x, *states])
-        if rescale:
-            more = executor.excess([output, *states])
-            factor = executor.power_of_two(-more, weights.dtype)
+        if outer.rescale:
+            more = rescaling.excess([output, *states])
+            factor = rescaling.power_of_two(-more, weights.dtype)
             output *= factor
             states = [state * factor for state in states]
             exponent += tf.cast(more, tf.int32)
@@ -122,8 +123,8 @@ def _scan(cell, weights, steps, states):
         # A concrete function, because TensorFlow warns of many traced ones.
         scan = tf.function(scan, autograph=False).get_concrete_function(*args)
     outputs, states, exponents = scan(*args)
-    weights.rescale = rescale
-    behind = executor.power_of_two(exponents - exponents[-1], weights.dtype)
+    weights.range = outer
+    behind = rescaling.power_of_two(exponents - exponents[-1], weights.dtype)
     behind = tf.reshape(behind, [-1] + [1] * (outputs.shape.rank - 1))
     last = [state[-1] for state in states]
     return outputs * behind, last, exponents[-1]

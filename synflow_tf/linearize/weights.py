@@ -5,6 +5,8 @@ computed as it is, once, signs and constants included; then its magnitude is
 taken.
 """
 
+import copy
+
 import tensorflow as tf
 
 from synflow_tf.graph import families
@@ -13,6 +15,7 @@ from synflow_tf.graph import identity
 from synflow_tf.graph import raw
 from synflow_tf.graph import values
 from synflow_tf.linearize import registry
+from synflow_tf.linearize import rescaling
 
 # What a scale of zeros may pass through: as if it were ones.
 _OPENED = (
@@ -29,100 +32,102 @@ class LinearWeights:
 
     Args:
         tensors: pairs of variable and float tensor >= 0, those that scores are
-            wanted for. All other variables are read from the model.
+            wanted for. All others are read from the model.
         dtype: `tf.DType` to compute in.
-        affine: bool, whether biases, moving means and activations count too
-            (`SynFlow(variant="authors")`).
+        as_authors: bool, whether biases, moving means and activations count
+            too (`SynFlow(variant="authors")`).
         rescale: bool, whether to keep the live values in range.
 
     Attributes:
         scored: `IdentitySet` of variables.
         unit: tensor of shape (), what flow starts as in the rules of layers.
-        exponent: float64 tensor of shape (): the values are 2 to the power of
-            minus this times what they are.
-        reads: int, how many kernels were read since the values were rescaled.
-        shift: None, or an int tensor: what a rule has just returned is 2 to
-            the power of minus this times what it is.
         repeated: `IdentityDict` of variable to int: the kernels that one path
             passes several times (recurrent layers), and how many gates they
             are of.
         zero_scales: `IdentitySet` of variables, scales that are 0 and count as
             ones.
+        range: `rescaling.Range` of the run.
     """
 
-    def __init__(self, tensors, dtype, affine=False, rescale=True):
+    def __init__(self, tensors, dtype, as_authors=False, rescale=True):
         self._tensors = identity.IdentityDict(tensors)
         self.scored = identity.IdentitySet(self._tensors)
         self.dtype = dtype
-        self.affine = affine
-        self.rescale = rescale and not affine
+        self.as_authors = as_authors
+        self.range = rescaling.Range(rescale and not as_authors)
         self.unit = tf.ones((), dtype)
-        self.exponent = tf.zeros((), tf.float64)
-        self.reads = 0
-        self.shift = None
         self.repeated = identity.IdentityDict()
         self.zero_scales = identity.IdentitySet()
-        self._known, self._slots = {}, []
-        self._found = identity.IdentityDict()
-        self._scales = identity.IdentityDict()
-        self._signs = identity.IdentityDict()
+        # What was computed of weights that are not scored: tensors, or
+        # variables once they are to be refreshed, and how.
+        self._known = {}
+        self._found = {kind: identity.IdentityDict() for kind in _KINDS}
 
-    def __getitem__(self, variable):
-        """Returns the absolute value of a variable, in the dtype of the flow.
+    def rerun(self, tensors=None, rescale=None):
+        """Returns the weights for another run, with what is known of them.
 
         Args:
-            variable: a Keras variable.
+            tensors: pairs of the same variables and other tensors, or None.
+            rescale: bool, or None for the same.
         """
+        again = copy.copy(self)
+        if tensors is not None:
+            again._tensors = identity.IdentityDict(tensors)
+        if rescale is None:
+            rescale = self.range.rescale
+        again.range = rescaling.Range(rescale)
+        return again
+
+    def __getitem__(self, variable):
+        """Returns the absolute value of a variable, in `dtype`."""
         if variable in self.scored:
             return self._tensors[variable]
-        return self._held(variable, lambda: tf.abs(self._as_it_is(variable)))
+        return self._once("magnitude", variable)
 
     def plain(self, value):
         """Returns the magnitude of a `graph.Value` made of unscored weights."""
-        return self._held(value, lambda: self._magnitude(value))
+        return self._once("magnitude", value)
 
     def scale(self, value):
         """Like `plain`, but a scale that is 0 in every entry counts as ones."""
+        return self._once("scale", value)
 
-        def compute():
-            x = self._magnitude(value)
-            if tf.reduce_any(x != 0):
-                return x
-            for variable in values.variables_of(value):
-                if not tf.reduce_any(flatten.value_of(variable) != 0):
-                    self.zero_scales.add(variable)
-            x = self._magnitude(value, self._as_ones)
-            return x if tf.reduce_any(x != 0) else tf.ones_like(x)
-
-        return self._held(value, compute, self._scales)
-
-    def _magnitude(self, value, opened=None):
-        x = _evaluated(value, self._as_it_is, self._known, opened)
-        return tf.cast(tf.abs(x), self.dtype)
-
-    def _held(self, key, compute, found=None):
-        """Computes a tensor once, and in a traced function reads it anew.
-
-        Args:
-            key: object, what the tensor is of.
-            compute: function of nothing that computes it, eagerly.
-            found: `IdentityDict` of what was computed before.
-        """
-        found = self._found if found is None else found
+    def _once(self, kind, key):
+        """Computes what is made of unscored weights, eagerly and once."""
+        found = self._found[kind]
         if key not in found:
-            traced = not tf.executing_eagerly()
             with tf.init_scope():
-                found[key] = compute()
-                if traced:
-                    found[key] = tf.Variable(found[key], trainable=False)
-                    self._slots.append((found[key], compute))
+                found[key] = _KINDS[kind](self, key)
         return tf.convert_to_tensor(found[key])
 
     def refresh(self):
-        """Computes anew what depends on weights that are not scored."""
+        """Computes anew what depends on weights that are not scored.
+
+        Functions that are traced after a first call see what later ones do.
+        """
         self._known.clear()
-        for slot, compute in self._slots:
-            slot.assign(compute())
+        for kind, found in self._found.items():
+            for key, x in found.items():
+                if isinstance(x, tf.Variable):
+                    x.assign(_KINDS[kind](self, key))
+                else:
+                    found[key] = tf.Variable(x, trainable=False)
+
+    def _magnitude(self, key, opened=None):
+        if not isinstance(key, values.Value):  # a variable
+            return tf.abs(self._as_it_is(key))
+        x = _evaluated(key, self._as_it_is, self._known, opened)
+        return tf.cast(tf.abs(x), self.dtype)
+
+    def _scale(self, value):
+        x = self._magnitude(value)
+        if tf.reduce_any(x != 0):
+            return x
+        for variable in values.variables_of(value):
+            if not tf.reduce_any(flatten.value_of(variable) != 0):
+                self.zero_scales.add(variable)
+        x = self._magnitude(value, self._as_ones)
+        return x if tf.reduce_any(x != 0) else tf.ones_like(x)
 
     def computed(self, value, scored):
         """The scored weight, with the magnitudes of what is computed from it.
@@ -148,10 +153,17 @@ class LinearWeights:
         return x if tf.reduce_any(x != 0) else tf.ones_like(x)
 
     def _signed(self, variable):
-        x = self._held(variable, lambda: self._as_it_is(variable), self._signs)
+        x = self._once("signed", variable)
         if variable in self.scored:
             x = tf.sign(x) * self._tensors[variable]
         return x
+
+
+_KINDS = {
+    "magnitude": LinearWeights._magnitude,
+    "scale": LinearWeights._scale,
+    "signed": LinearWeights._as_it_is,
+}
 
 
 def _evaluated(value, read, known, opened=None):

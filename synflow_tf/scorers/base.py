@@ -139,4 +139,7 @@ class Bound:
         return []
 
     def refresh(self):
-        """Reads the weights that are not scored anew, after training."""
+        """Reads the weights that are not scored anew, after training.
+
+        Called once before scores are traced, if they are to see it.
+        """

@@ -69,15 +69,20 @@ class _LinearizedModel(base.Bound):
     def __init__(self, scorer, weights, graph):
         super().__init__()
         self._graph = graph
-        self._traced = []
-        self._rescale = scorer.rescale
-        self._dtype = tf.as_dtype(scorer.dtype)
         self._variables = [weight.variable for weight in weights]
         self._homogeneous = scorer.variant == "homogeneous"
         self._lowered = (
             self._lower() if self._homogeneous else linearize.plain(graph)
         )
-        self._inputs = linearize.ones(self._lowered, self._dtype)
+        dtype = tf.as_dtype(scorer.dtype)
+        self._inputs = linearize.ones(self._lowered, dtype)
+        self._weights = linearize.LinearWeights(
+            [(variable, None) for variable in self._variables],
+            dtype,
+            as_authors=not self._homogeneous,
+            rescale=scorer.rescale,
+        )
+        self._is_fresh = False
 
     def _lower(self):
         scored = identity.IdentitySet(self._variables)
@@ -89,8 +94,6 @@ class _LinearizedModel(base.Bound):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(tensors)
             linear = self._linear(tensors)
-            if not tf.executing_eagerly():
-                self._traced.append(linear)
             outputs = linearize.run(self._lowered, linear, self._inputs)
             flow = linearize.flow_of(outputs)
         gradients = tape.gradient(
@@ -107,15 +110,15 @@ class _LinearizedModel(base.Bound):
             )
         ]
         log10 = tf.math.log(tf.cast(flow, tf.float64)) / math.log(10.0)
-        log10 += linear.exponent * math.log10(2.0)
-        return scores, base.Flow(log10, linear.exponent)
+        log10 += linear.range.exponent * math.log10(2.0)
+        return scores, base.Flow(log10, linear.range.exponent)
 
     def check(self, tensors):
         """Checks the linearized model; see `Bound.check`."""
         if not self._homogeneous:
             return None
         gradients, zero_scales = linearize.check(
-            self._lowered, lambda: self._linear(tensors), tensors, self._inputs
+            self._lowered, self._linear(tensors), tensors, self._inputs
         )
         self.findings = self._of_scales(zero_scales)
         # One by one, so that both are not in memory at once.
@@ -142,12 +145,13 @@ class _LinearizedModel(base.Bound):
 
     def explain(self, empty, tensors):
         """Finds the paths that carry the flow; see `Bound.explain`."""
-        places = linearize.skip_paths(
-            self._lowered if self._homogeneous else self._lower(),
-            self._linear(tensors, affine=False),
-            self._inputs,
-            [weight.variable for weight in empty],
-        )
+        lowered, weights = self._lowered, self._linear(tensors)
+        if not self._homogeneous:
+            pairs = zip(self._variables, tensors, strict=True)
+            weights = linearize.LinearWeights(pairs, weights.dtype)
+            lowered = self._lower()
+        kernels = [weight.variable for weight in empty]
+        places = linearize.skip_paths(lowered, weights, self._inputs, kernels)
         found = []
         for weight, (where, through) in zip(empty, places, strict=True):
             text = f"empty; at {where!r} the flow comes through {through!r}"
@@ -160,17 +164,17 @@ class _LinearizedModel(base.Bound):
 
     def refresh(self):
         """Reads what is not scored anew; see `Bound.refresh`."""
-        for linear in self._traced:
-            linear.refresh()
+        if not self._is_fresh:  # Finds what a run reads.
+            ones = [
+                tf.ones(v.shape, self._weights.dtype) for v in self._variables
+            ]
+            linearize.run(self._lowered, self._linear(ones), self._inputs)
+            self._is_fresh = True
+        self._weights.refresh()
 
-    def _linear(self, tensors, affine=None):
-        """Returns the weights to run the graph with."""
-        return linearize.LinearWeights(
-            zip(self._variables, tensors, strict=True),
-            self._dtype,
-            affine=not self._homogeneous if affine is None else affine,
-            rescale=self._rescale,
-        )
+    def _linear(self, tensors):
+        """Returns the weights for a run of the graph."""
+        return self._weights.rerun(zip(self._variables, tensors, strict=True))
 
 
 def _once(scores, flow, gates):

@@ -131,7 +131,7 @@ class _Watching(synflow_tf.scorers.SynFlow):
         outputs = linearize.run(linearize.lower(graph), linear, doubled)
         flow = sum(float(tf.reduce_sum(x)) for x in outputs)
         self.log10_of_twice = math.log10(flow)
-        self.log10_of_twice += float(linear.exponent) * math.log10(2)
+        self.log10_of_twice += float(linear.range.exponent) * math.log10(2)
         inspected = super().inspect(graph, variables, weights, inputs)
         self.flowing = [bool(tf.reduce_any(s > 0)) for s in inspected[0]]
         return inspected

@@ -211,7 +211,7 @@ def _check_homogeneous(model, inputs):
     doubled = linearize.LinearWeights({}, tf.float64)
     doubled.unit *= 2
     twice = flow(doubled, [2 * x for x in inputs])
-    twice *= 2 ** (doubled.exponent - weights.exponent)
+    twice *= 2 ** (doubled.range.exponent - weights.range.exponent)
     np.testing.assert_allclose(twice, 2 * value, rtol=1e-9)
 
 
