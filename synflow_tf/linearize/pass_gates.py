@@ -157,13 +157,16 @@ class _Cutter:
             self._enter(value, level + (position in node.gates), slices)
             for position, value in enumerate(node.inputs)
         ]
-        self._append(node, level, inputs=inputs)
+        changes = {} if inputs == node.inputs else {"inputs": inputs}
+        self._append(node, level, **changes)
 
     def _append(self, node, level, **changes):
         product = node.type in families.CONTRACTIONS and len(node.flows) == 2
         if product and level:
             changes["extra"] = {**node.extra, "within": True}
-        self.nodes.append(dataclasses.replace(node, **changes))
+        # A copy would have to read its attributes again.
+        copy = dataclasses.replace(node, **changes) if changes else node
+        self.nodes.append(copy)
 
     def _enter(self, value, level, slices):
         """Returns what to take instead of a value at a level."""
