@@ -49,14 +49,12 @@ class _Callback:
     on_test_batch_begin = on_test_batch_end = _nothing
     on_predict_batch_begin = on_predict_batch_end = _nothing
 
-    def _implements_train_batch_hooks(self):
+    def _no(self):
         return False
 
-    def _implements_test_batch_hooks(self):
-        return False
-
-    def _implements_predict_batch_hooks(self):
-        return False
+    # tf_keras: which hooks are worth a call for each batch.
+    _implements_train_batch_hooks = _no
+    _implements_test_batch_hooks = _implements_predict_batch_hooks = _no
 
 
 class SynFlowPruning(_Callback):

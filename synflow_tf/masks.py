@@ -87,27 +87,27 @@ class Masks(collections.abc.Mapping):
 
     @property
     def size(self):
-        """int, the number of prunable weights."""
+        """The number of prunable weights, an int."""
         return sum(mask.size for mask in self.values())
 
     @property
     def kept(self):
-        """int, the number of weights kept."""
+        """The number of weights kept, an int."""
         return sum(int(np.count_nonzero(mask)) for mask in self.values())
 
     @property
     def density(self):
-        """float, the fraction kept."""
+        """The fraction kept, a float."""
         return self.kept / self.size
 
     @property
     def sparsity(self):
-        """float, the fraction removed."""
+        """The fraction removed, a float."""
         return (self.size - self.kept) / self.size
 
     @property
     def compression(self):
-        """float, prunable weights over kept weights; inf if none is kept."""
+        """Prunable weights over kept weights, a float; inf if none is kept."""
         return self.size / self.kept if self.kept else float("inf")
 
     def apply(self, model):
@@ -180,33 +180,26 @@ class Masks(collections.abc.Mapping):
         return model
 
     def check(self, model):
-        """Raises ValueError unless the masks fit a model.
-
-        Args:
-            model: see `apply`.
-
-        Raises:
-            ValueError: if the model has no weight of the path and shape of
-                a mask.
-        """
+        """Raises ValueError unless a model has a weight for each mask."""
         self._pairs(model)
 
     def _pairs(self, model):
         weights = {w.path: w for w in variables.weights(model)}
         for path, mask in self.items():
-            if path not in weights:
-                raise ValueError(
-                    "Argument `model` must be the model that the masks are "
-                    f"of. Received: model={model.name!r}, which has no weight "
-                    f"{path!r}. It has {', '.join(map(repr, weights))}."
+            wrong = (
+                f"no weight {path!r}. It has {', '.join(map(repr, weights))}."
+            )
+            if path in weights and weights[path].shape == mask.shape:
+                continue
+            if path in weights:
+                wrong = (
+                    f"a weight {path!r} of shape {weights[path].shape}; its "
+                    f"mask has {mask.shape}."
                 )
-            if weights[path].shape != mask.shape:
-                raise ValueError(
-                    "Argument `model` must be the model that the masks are "
-                    f"of. Received: model={model.name!r}, whose weight "
-                    f"{path!r} has shape {weights[path].shape}; its mask has "
-                    f"{mask.shape}."
-                )
+            raise ValueError(
+                "Argument `model` must be the model that the masks are of. "
+                f"Received: model={model.name!r}, which has {wrong}"
+            )
         return [(weights[path], mask) for path, mask in self.items()]
 
     @classmethod

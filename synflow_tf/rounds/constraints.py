@@ -51,23 +51,22 @@ class Floor:
         self._min_kept = min_kept
 
     def __bool__(self):
-        return self._keep_n_of_m is not None or bool(self._min_kept)
+        return self._keep_n_of_m is not None or self._min_kept > 0
 
-    def of(self, weights, scores, alive):
-        """Says which weights are set aside.
+    def of(self, weight, scores, alive):
+        """Returns which entries of a `Weight` are kept, a bool tensor.
 
-        Args:
-            weights: list of `variables.Weight`.
-            scores: list of tensors, one for each weight, of its shape.
-            alive: list of bool tensors of the same shapes.
-
-        Returns:
-            list of bool tensors of the same shapes, only of what is alive.
+        `scores` and `alive`, tensors, have its shape. Of what is alive, the
+        highest scores are kept.
         """
-        return [
-            self._of_one(*args)
-            for args in zip(weights, scores, alive, strict=True)
-        ]
+        if self._keep_n_of_m is None:
+            shape, count = [-1], min(self._min_kept, weight.size)
+            find = _highest_of_all
+        else:
+            count, m = self._keep_n_of_m
+            shape, find = _rows(weight, m), highest
+        kept = find(tf.reshape(scores, shape), tf.reshape(alive, shape), count)
+        return tf.reshape(kept, weight.shape)
 
     def check(self, left, kept):
         """Raises ValueError unless the floor can be kept.
@@ -95,40 +94,26 @@ class Floor:
                 "sparsity or a smaller `min_kept`."
             )
 
-    def _of_one(self, weight, scores, alive):
-        if self._keep_n_of_m is None:
-            kept = _highest_of_all(
-                tf.reshape(scores, [-1]),
-                tf.reshape(alive, [-1]),
-                min(self._min_kept, weight.size),
-            )
-            return tf.reshape(kept, weight.shape)
-        n, m = self._keep_n_of_m
-        rows = _rows(weight, m)
-        kept = highest(tf.reshape(scores, rows), tf.reshape(alive, rows), n)
-        return tf.reshape(kept, weight.shape)
-
 
 def _rows(weight, m):
-    """The shape of a kernel in which each m along the input are axis 1."""
-    after = weight.shape[input_axis(weight) + 1 :]
-    return -1, m, int(np.prod(after))
+    """Returns the shape of a kernel with each m along the input as axis 1."""
+    return -1, m, int(np.prod(weight.shape[input_axis(weight) + 1 :]))
 
 
 def is_n_of_m(weights, masks, keep_n_of_m):
-    """Whether masks keep exactly n of every m of some weights.
-
-    Args:
-        weights: list of `variables.Weight` that N of M fits.
-        masks: mapping of weight path to bool array.
-        keep_n_of_m: a pair of int.
-    """
+    """Returns whether masks, by path, keep exactly n of every m of weights."""
     n, m = keep_n_of_m
     return all(
         weight.path in masks
         and np.all(masks[weight.path].reshape(_rows(weight, m)).sum(1) == n)
         for weight in weights
     )
+
+
+def _keys(scores, alive):
+    """Returns integers that order like scores, below all where not alive."""
+    keys = ranking.keys(scores)
+    return tf.where(alive, keys, keys.dtype.min)
 
 
 def _highest_of_all(scores, alive, count):
@@ -143,28 +128,14 @@ def _highest_of_all(scores, alive, count):
     return kept & alive
 
 
-def _keys(scores, alive):
-    """Returns integers that order like scores, below all where not alive."""
-    keys = ranking.keys(scores)
-    return tf.where(alive, keys, keys.dtype.min)
-
-
 def highest(scores, alive, count):
-    """Finds the highest scores along axis 1, which is short.
+    """Finds the `count` highest scores along axis 1, which is short.
 
-    Args:
-        scores: tensor of shape (rows, m, ...), without NaN.
-        alive: bool tensor of the same shape.
-        count: int, how many of each m.
-
-    Returns:
-        bool tensor of the same shape, True for the `count` highest that are
-        alive (all of them where there are fewer); of equal ones the last, as
-        the first of equal ones are removed first.
+    Of tensors (rows, m, ...); a bool tensor of that shape, True where they are
+    alive. Of equal ones the last, as the first of equal ones are removed first.
     """
     # Each is compared with each: `top_k` of so few takes longer.
-    keys = _keys(scores, alive)
-    keys = tf.unstack(keys, axis=1)
+    keys = tf.unstack(_keys(scores, alive), axis=1)
     ranks = [tf.zeros(tf.shape(key), tf.int32) for key in keys]
     for i, one in enumerate(keys):
         for j in range(i + 1, len(keys)):
@@ -177,16 +148,8 @@ def highest(scores, alive, count):
 def fitting(weights, keep_n_of_m):
     """Parts the weights that N of M fits from those that it does not.
 
-    Args:
-        weights: list of `variables.Weight`.
-        keep_n_of_m: a pair of int, or None.
-
-    Returns:
-        A pair: list of the weights it fits, and list of `Finding` of the
-        others.
-
-    Raises:
-        ValueError: if it fits none.
+    Returns a pair: list of the first, and list of `Finding` of the others.
+    Raises ValueError if it fits none.
     """
     if keep_n_of_m is None:
         return weights, []
@@ -211,16 +174,12 @@ def fitting(weights, keep_n_of_m):
 
 
 def input_axis(weight):
-    """The axis of a kernel along which its layer sums over input channels.
+    """Finds the axis of a kernel along which its layer sums over channels.
 
-    Args:
-        weight: `variables.Weight`.
-
-    Returns:
-        int: 0 for the kernels (in, out) of Dense and recurrent layers, the
-        last but one for those (..., in, out) of convolutions, the last for
-        those (..., out, in) of transposed ones, the last one summed over for
-        EinsumDense. None for depthwise kernels and layers that are not known.
+    0 for the kernels (in, out) of Dense and recurrent layers, the last but one
+    for those (..., in, out) of convolutions, the last for those (..., out, in)
+    of transposed ones, the last one summed over for EinsumDense. None for
+    depthwise kernels and layers that are not known.
     """
     layer, rank = weight.layer, len(weight.shape)
     if isinstance(layer, _EINSUM) and weight.name == "kernel":
@@ -243,13 +202,7 @@ _EINSUM = _classes("EinsumDense")
 _DEPTHWISE = _classes("DepthwiseConv1D", "DepthwiseConv2D")
 _TRANSPOSED = _classes("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 _CHANNELS_LAST_BUT_ONE = _classes(
-    "Dense",
-    "Conv1D",
-    "Conv2D",
-    "Conv3D",
-    "SeparableConv1D",
-    "SeparableConv2D",
-    "SimpleRNNCell",
-    "GRUCell",
-    "LSTMCell",
+    *("Dense", "Conv1D", "Conv2D", "Conv3D"),
+    *("SeparableConv1D", "SeparableConv2D"),
+    *("SimpleRNNCell", "GRUCell", "LSTMCell"),
 )

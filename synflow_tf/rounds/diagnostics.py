@@ -103,14 +103,8 @@ def _is_zero(weight):
 def of_masks(task, masks, log10_flow, known=()):
     """Finds what masks have emptied: kernels, or the whole model.
 
-    Args:
-        task: `task.Task`.
-        masks: dict of weight path to bool array.
-        log10_flow: float, of the masked model.
-        known: iterable of `Finding` from before; they are not looked for anew.
-
-    Returns:
-        list of `Finding`.
+    `masks` is a dict of weight path to bool array, `log10_flow` that of the
+    masked model. What is among the `known` findings is not looked for anew.
     """
     empty = [w for w in task.weights if not masks[w.path].any()]
     if log10_flow == -math.inf:

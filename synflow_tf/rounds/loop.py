@@ -94,18 +94,7 @@ class Step:
         return Record(left, alive, float(log10_flow))
 
     def run(self, weights, alive, more, number):
-        """Computes a round, on the device of the weights.
-
-        Args:
-            weights: see `__call__`.
-            alive: see `__call__`.
-            more: int64 tensor, one number for each group.
-            number: int64 tensor of shape ().
-
-        Returns:
-            The new weights and alive; log10 of the flow, and the fault,
-            tensors of shape ().
-        """
+        """Computes a round: new weights, alive, log10 of the flow, fault."""
         groups = self.task.groups
         scores, flow, fault = _scored(self.task, weights, alive, number)
         kept = self.task.aside(scores, alive)
@@ -128,18 +117,7 @@ class Step:
 
 
 def score(task, weights):
-    """Scores weights once.
-
-    Args:
-        task: `task.Task`.
-        weights: tensor of shape (n,), see `task.Task.start`.
-
-    Returns:
-        Tensor of shape (n,), and the `scorers.Flow`.
-
-    Raises:
-        ValueError: if a score is NaN, or the flow exceeds the dtype.
-    """
+    """Scores the weights (n,) of a task once: a tensor (n,), and the `Flow`."""
     number = tf.constant(1, tf.int64)
 
     @tf.function(autograph=False)

@@ -56,18 +56,14 @@ class Task:
         return self.sizes if self.scope == "local" else [sum(self.sizes)]
 
     def target(self, density):
-        """Counts how many of each group are removed at a density, or None."""
+        """Counts how many of each group are removed at a density."""
         counts = [ranking.count_removed(density, n) for n in self.groups]
         return np.array(counts, np.int64)
 
     def removed(self, masks):
-        """Counts how many of each group masks remove, an int64 array.
-
-        Args:
-            masks: mapping of weight path to bool array; some may be missing.
-        """
+        """Counts how many of each group masks remove; some may be missing."""
         counts = [
-            np.count_nonzero(~masks[w.path]) if w.path in masks else 0
+            np.sum(~masks[w.path]) if w.path in masks else 0
             for w in self.weights
         ]
         counts = counts if self.scope == "local" else [sum(counts)]
@@ -77,16 +73,14 @@ class Task:
         """Returns what the floor keeps, bool of shape (n,), or None."""
         if not self.floor:
             return None
-        scores, alive = self.split(scores), self.split(alive)
-        kept = self.floor.of(self.weights, scores, alive)
-        return tf.concat([tf.reshape(x, [-1]) for x in kept], axis=0)
+        parts = zip(
+            self.weights, self.split(scores), self.split(alive), strict=True
+        )
+        kept = [tf.reshape(self.floor.of(*part), [-1]) for part in parts]
+        return tf.concat(kept, axis=0)
 
     def start(self, masks):
-        """Returns the prepared weights, a tensor of shape (n,), 0 where masked.
-
-        Args:
-            masks: mapping of weight path to bool array.
-        """
+        """Returns the prepared weights, a tensor (n,), 0 where masked."""
         pieces = []
         for weight in self.weights:
             value = variables.value(weight.variable)
@@ -124,18 +118,9 @@ class Task:
 
 
 def select(model, options):
-    """Selects the weights that may take part, without scoring any.
+    """Selects the weights of a model that may take part, and scores none.
 
-    Args:
-        model: a built model of either Keras line.
-        options: `options.Options`.
-
-    Returns:
-        `Task` that is not bound.
-
-    Raises:
-        TypeError: see `prune`.
-        ValueError: see `prune`.
+    Returns a `Task` that is not bound. Raises errors as `prune` does.
     """
     graph = graph_lib.read(model, options.inputs)
     weights = selection.select(model, options.prunable, graph=graph)
@@ -149,16 +134,8 @@ def select(model, options):
 def bind(task, on_unscored, held):
     """Binds the criterion, and leaves out the weights that have no score.
 
-    Args:
-        task: `Task`, from `select`.
-        on_unscored: "error" or "keep".
-        held: mapping of weight path to the mask that is enforced.
-
-    Returns:
-        `Task`.
-
-    Raises:
-        ValueError: see `prune`.
+    `held` maps weight paths to the masks that are enforced. Raises errors as
+    `prune` does.
     """
     task = task.bound_to(task.weights)
     scored, found = diagnostics.check(task, on_unscored, held)
@@ -170,11 +147,8 @@ def bind(task, on_unscored, held):
 def check_reachable(task, alive, start, asked):
     """Raises ValueError unless so many weights can be removed.
 
-    Args:
-        task: `Task`.
-        alive: bool tensor of shape (n,).
-        start: int64 array, how many of each group are removed already.
-        asked: int64 array, how many of each group are to be removed.
+    `alive` is a bool tensor (n,); `start` and `asked` are int64 arrays, how
+    many of each group are removed, and are to be.
     """
     kept = task.aside(tf.cast(alive, tf.float32), alive)
     if kept is not None:

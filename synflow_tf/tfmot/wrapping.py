@@ -1,13 +1,13 @@
 """Puts layers into tfmot's wrappers, which then hold masks of this library."""
 
 import dataclasses
-import warnings
 
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
 
 from synflow_tf import enforce
+from synflow_tf import findings
 from synflow_tf.graph import identity
 from synflow_tf.graph import keras_private
 from synflow_tf.graph import variables
@@ -141,11 +141,9 @@ def _warn_of_others(model, masks, held):
     paths = _paths(model, masks).items()
     paths = [path for variable, path in paths if variable not in held]
     if paths:
-        some = ", ".join(map(repr, paths[:6]))
-        warnings.warn(
+        findings.warn_user(
             f"tfmot's wrappers do not hold {len(paths)} of the pruned weights "
-            f"({some}{' ...' if paths[6:] else ''}). A constraint keeps what "
+            f"({findings.listed(map(repr, paths))}). A constraint keeps what "
             "is removed of them at 0; files do not contain it. After loading "
-            "one, call `synflow_tf.Masks.from_model(model).enforce(model)`.",
-            stacklevel=4,
+            "one, call `synflow_tf.Masks.from_model(model).enforce(model)`."
         )
