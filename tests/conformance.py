@@ -8,7 +8,9 @@ import dataclasses
 import typing
 
 import conformance_layers
+import keras
 import numpy as np
+import tf_keras
 
 TABLE = {}
 
@@ -27,7 +29,7 @@ class Entry:
         subclassed: bool.
         vocabulary: int, how many numbers its integer inputs go up to; 0 if
             its inputs are floats.
-        skip: dict of the name of a line to the reason why it has no such model.
+        skip: dict of a line to the reason why it has no such model.
     """
 
     name: str
@@ -126,7 +128,7 @@ def depthwise_separable(line, x):
 @_entry(
     (6, 6, 2),
     note="no sharing, and sums over windows in the backend's functions",
-    skip={"keras": "LocallyConnected2D was dropped in Keras 3"},
+    skip={keras: "LocallyConnected2D was dropped in Keras 3"},
 )
 def locally_connected(line, x):
     k = line.layers
@@ -279,7 +281,7 @@ def cross_attention(line, x, y):
 @_entry(
     (6, 12),
     note="several queries share keys and values",
-    skip={"tf_keras": "GroupQueryAttention exists in Keras 3 only"},
+    skip={tf_keras: "GroupQueryAttention exists in Keras 3 only"},
 )
 def group_query_attention(line, x):
     k = line.layers
@@ -373,7 +375,7 @@ def normalizations(line, x):
     (8,),
     note="wraps a layer, and divides its kernel by a norm",
     skip={
-        "tf_keras": "its own SpectralNormalization takes its InputSpec from "
+        tf_keras: "its own SpectralNormalization takes its InputSpec from "
         "tf.keras, and so fails where that is Keras 3"
     },
 )

@@ -9,13 +9,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras
 
 import synflow_tf
 from examples import experiment
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
-BOTH = pytest.mark.parametrize("line", [keras, tf_keras])
 
 
 def _slow(*values):
@@ -52,7 +50,6 @@ def _run(script, *args, **kwargs):
     )
 
 
-@BOTH
 def test_a_pruned_and_a_dense_model_are_trained_and_evaluated(line):
     dense, pruned = (_train(line, compression) for compression in (1, 10))
     assert dense.masks.sparsity == 0
@@ -111,7 +108,6 @@ def test_table_file_and_figure_show_every_result(tmp_path):
     assert png[:4] == b"\x89PNG" and len(png) > 10_000
 
 
-@pytest.mark.parametrize("line", ["keras", "tf_keras"])
 def test_the_training_script_runs_on_digits(line, tmp_path):
     done = _run(
         "train.py",
@@ -152,7 +148,6 @@ def test_the_training_script_refuses_bad_flags(flags, message, tmp_path):
     assert message in done.stdout + done.stderr
 
 
-@BOTH
 def test_the_pruning_script_prunes_a_saved_model(line, tmp_path):
     model = synflow_tf.models.conv((8, 8, 1), 10, line)
     model.save(tmp_path / "dense.keras")

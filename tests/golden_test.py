@@ -3,26 +3,22 @@
 import warnings
 
 import golden_models
-import keras
 import numpy as np
 import pytest
-import tf_keras
 
 import synflow_tf
 from synflow_tf.graph import variables
 
-LINES = {"keras": keras, "tf_keras": tf_keras}
 AUTHORS = synflow_tf.scorers.SynFlow(variant="authors")
 
 
 def _load(tag, line):
     """The model, and the path of each of its weights by golden name."""
-    model, names = golden_models.load(tag, LINES[line])
+    model, names = golden_models.load(tag, line)
     paths = {id(w.variable): w.path for w in variables.weights(model)}
     return model, {name: paths[id(v)] for name, v in names.items()}
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("tag", golden_models.TAGS)
 def test_scores_equal_the_authors_in_round_1(tag, line):
     model, paths = _load(tag, line)
@@ -47,7 +43,6 @@ def _arguments(meta):
     return arguments
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", golden_models.cases())
 def test_masks_equal_the_authors_bit_for_bit(case, line):
     meta, golden, masks = golden_models.load_case(case)

@@ -2,23 +2,14 @@
 
 import warnings
 
-import keras
+import common
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras
 
 import synflow_tf
 from synflow_tf import schedules
 
-LINES = {"keras": keras, "tf_keras": tf_keras}
-BOTH = pytest.mark.parametrize("line", LINES.values(), ids=LINES)
-# What the lines share, in `make test` for one of them only.
-ONE = pytest.mark.parametrize(
-    "line",
-    [keras, pytest.param(tf_keras, marks=pytest.mark.slow)],
-    ids=LINES,
-)
 LAYERS = ("a", "b", "c")
 SIZES = (6 * 12, 12 * 5, 5 * 3)
 SIZE = sum(SIZES)
@@ -162,13 +153,12 @@ def _constant():
     return schedule, (lambda step: 0.7, 3, 10**9, 4)
 
 
-@BOTH
 @pytest.mark.parametrize(
     "made", [_linear, _exponential, _polynomial, _constant]
 )
 def test_the_sparsity_after_each_step_is_what_the_schedule_said(line, made):
     schedule, expected = made()
-    pruning = synflow_tf.SynFlowPruning(schedule=schedule, rounds=3)
+    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
     record = _Record(line, _model(line)).fit(pruning)
     assert list(record.kernels) == list(range(18))
     record.check(*expected)
@@ -189,10 +179,9 @@ def _numpy_scores(kernels):
     )
 
 
-@BOTH
 def test_the_weights_of_the_moment_decide_what_is_removed(line):
     schedule, (sparsity_at, *_) = _linear()
-    pruning = synflow_tf.SynFlowPruning(schedule=schedule, rounds=1)
+    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=1)
     record = _Record(line, _model(line)).fit(pruning)
     copy = _model(line, compiled=False)
     as_at_first = 0
@@ -219,10 +208,9 @@ def _lowest_removed(scores, alive, count):
     return kept
 
 
-@BOTH
 def test_each_time_the_masks_are_those_of_pruning_a_copy_further(line):
     schedule, (sparsity_at, *_) = _exponential()
-    pruning = synflow_tf.SynFlowPruning(schedule=schedule, rounds=7)
+    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=7)
     record = _Record(line, _model(line)).fit(pruning)
     events = [entry for entry in record.before if entry[0] in (5, 9, 13)]
     assert len(events) == 3
@@ -235,19 +223,6 @@ def test_each_time_the_masks_are_those_of_pruning_a_copy_further(line):
         assert expected != enforced
 
 
-class _Counting(synflow_tf.scorers.SynFlow):
-    """Counts how often the scores are traced."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = 0
-
-    def score(self, *args):
-        self.calls += 1
-        return super().score(*args)
-
-
-@BOTH
 @pytest.mark.parametrize("batches", [8, 10])
 def test_a_call_of_several_steps_is_pruned_before_it_and_traced_once(
     line, batches
@@ -270,7 +245,7 @@ def test_a_call_of_several_steps_is_pruned_before_it_and_traced_once(
 
     model = _model(line, loss=loss, steps_per_execution=4, jit_compile=False)
     schedule, (sparsity_at, *_) = _linear(0.9, begin=0, end=20, frequency=5)
-    pruning = synflow_tf.SynFlowPruning(schedule=schedule, rounds=3)
+    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
     check = line.callbacks.LambdaCallback(on_train_batch_end=count)
     x, y = _data(2 * batches)
     seen.clear()
@@ -293,10 +268,9 @@ def test_a_call_of_several_steps_is_pruned_before_it_and_traced_once(
     assert len(set(traced[3:])) == 1
 
 
-@BOTH
 def test_a_second_fit_goes_on_where_the_first_ended(line):
     schedule, expected = _linear()
-    pruning = synflow_tf.SynFlowPruning(schedule=schedule, rounds=3)
+    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
     record = _Record(line, _model(line))
     record.fit(pruning, epochs=3)
     assert 0 < pruning.masks.sparsity < 0.9
@@ -305,10 +279,10 @@ def test_a_second_fit_goes_on_where_the_first_ended(line):
     record.check(*expected)
 
 
-@ONE
+@common.ONE
 def test_a_callback_that_was_used_prunes_another_model_from_its_start(line):
     schedule, expected = _linear()
-    pruning = synflow_tf.SynFlowPruning(schedule=schedule, rounds=3)
+    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
     first = _Record(line, _model(line)).fit(pruning)
     second = _Record(line, _model(line, seed=1)).fit(pruning)
     second.check(*expected)
@@ -316,12 +290,11 @@ def test_a_callback_that_was_used_prunes_another_model_from_its_start(line):
     assert synflow_tf.Masks.enforced(first.model) == first.masks[17]
 
 
-@BOTH
 def test_a_fit_after_the_end_of_the_schedule_keeps_the_masks(line):
     schedule, expected = _linear()
-    scorer = _Counting()
+    scorer = common.Counting()
     pruning = synflow_tf.SynFlowPruning(
-        schedule=schedule, rounds=3, scorer=scorer
+        pruning_schedule=schedule, rounds=3, scorer=scorer
     )
     record = _Record(line, _model(line))
     with warnings.catch_warnings():
@@ -339,7 +312,7 @@ class _InterruptionError(Exception):
     pass
 
 
-@ONE
+@common.ONE
 @pytest.mark.parametrize(
     "backup_first, save_freq", [(True, "epoch"), (False, "epoch"), (False, 2)]
 )
@@ -352,7 +325,7 @@ def test_a_run_that_was_interrupted_goes_on_at_its_step(
         backup = line.callbacks.BackupAndRestore(
             str(tmp_path / "backup"), save_freq=save_freq
         )
-        pruning = synflow_tf.SynFlowPruning(schedule=schedule, rounds=3)
+        pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
         return [backup, pruning] if backup_first else [pruning, backup]
 
     def interrupt(batch, logs=None):
@@ -375,12 +348,11 @@ def test_a_run_that_was_interrupted_goes_on_at_its_step(
     assert all(np.all(k[before] == 0) for k in second.kernels.values())
 
 
-@BOTH
 def test_best_weights_of_before_are_masked_by_a_callback_that_is_listed_last(
     line,
 ):
     schedule, (sparsity_at, *_) = _linear()
-    pruning = synflow_tf.SynFlowPruning(schedule=schedule, rounds=3)
+    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
     # The first epoch counts as the best; it was less sparse.
     stopping = line.callbacks.EarlyStopping(
         "loss", mode="max", patience=4, restore_best_weights=True
@@ -394,10 +366,9 @@ def test_best_weights_of_before_are_masked_by_a_callback_that_is_listed_last(
     assert np.count_nonzero(record.kernels[2] == 0) < last.size - last.kept
 
 
-@BOTH
 def test_a_schedule_that_asks_for_nothing_in_a_fit_warns(line):
     schedule = schedules.LinearSparsity(0.9, 100, 200)
-    pruning = synflow_tf.SynFlowPruning(schedule=schedule)
+    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule)
     with pytest.warns(UserWarning, match="Nothing was pruned: the schedule"):
         record = _Record(line, _model(line)).fit(pruning, epochs=1)
     record.check(lambda step: 0, 100, 200, 100)
@@ -405,8 +376,10 @@ def test_a_schedule_that_asks_for_nothing_in_a_fit_warns(line):
 
 
 def test_what_is_no_schedule_is_refused_when_the_callback_is_made():
-    with pytest.raises(TypeError, match="Argument `schedule` must be a sched"):
-        synflow_tf.SynFlowPruning(schedule=3)
+    with pytest.raises(
+        TypeError, match="Argument `pruning_schedule` must be a sched"
+    ):
+        synflow_tf.SynFlowPruning(pruning_schedule=3)
 
 
 @pytest.mark.parametrize(
@@ -419,11 +392,10 @@ def test_what_is_no_schedule_is_refused_when_the_callback_is_made():
     ],
 )
 def test_a_schedule_beside_another_amount_is_refused(more):
-    with pytest.raises(ValueError, match="Exactly one of .*`schedule`"):
-        synflow_tf.SynFlowPruning(schedule=_linear()[0], **more)
+    with pytest.raises(ValueError, match="Exactly one of .*`pruning_schedule`"):
+        synflow_tf.SynFlowPruning(pruning_schedule=_linear()[0], **more)
 
 
-@BOTH
 @pytest.mark.parametrize("from_step", [0, 4])
 def test_a_sparsity_that_is_none_is_refused_and_changes_no_weight(
     line, from_step
@@ -436,7 +408,9 @@ def test_a_sparsity_that_is_none_is_refused_and_changes_no_weight(
     record = _Record(line, model)
     before = model.get_weights()
     with pytest.raises(ValueError, match=r"sparsities in \[0, 1\).*1.5 at st"):
-        record.fit(synflow_tf.SynFlowPruning(schedule=schedule, rounds=3))
+        record.fit(
+            synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
+        )
     assert _steps_done(model) == from_step
     if from_step:
         step, before, enforced = record.before[-1]
@@ -447,21 +421,19 @@ def test_a_sparsity_that_is_none_is_refused_and_changes_no_weight(
         np.testing.assert_array_equal(new, old)
 
 
-@BOTH
 def test_a_schedule_whose_sparsity_falls_gives_no_weight_back(line):
     def schedule(step):
         return tf.constant(True), 0.8 - 0.1 * tf.cast(step, tf.float32) / 3
 
-    pruning = synflow_tf.SynFlowPruning(schedule=schedule, rounds=3)
+    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
     record = _Record(line, _model(line)).fit(pruning, epochs=3)
     record.check(lambda step: 0.8, 0, 0, 1)
 
 
-@BOTH
 def test_with_the_local_scope_each_kernel_follows_the_schedule(line):
     schedule, (sparsity_at, begin, end, frequency) = _linear()
     pruning = synflow_tf.SynFlowPruning(
-        schedule=schedule, rounds=3, scope="local"
+        pruning_schedule=schedule, rounds=3, scope="local"
     )
     record = _Record(line, _model(line)).fit(pruning)
     for step, masks in record.masks.items():
@@ -476,7 +448,6 @@ def test_with_the_local_scope_each_kernel_follows_the_schedule(line):
     assert len(record.masks) == 18
 
 
-@BOTH
 @pytest.mark.parametrize("min_kept", [0, 1])
 def test_min_kept_weights_of_each_kernel_are_left_at_each_step(line, min_kept):
     def uneven():
@@ -493,7 +464,7 @@ def test_min_kept_weights_of_each_kernel_are_left_at_each_step(line, min_kept):
 
     record = _Record(line, uneven())
     pruning = synflow_tf.SynFlowPruning(
-        schedule=_linear()[0], rounds=3, min_kept=min_kept
+        pruning_schedule=_linear()[0], rounds=3, min_kept=min_kept
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -509,10 +480,9 @@ def test_min_kept_weights_of_each_kernel_are_left_at_each_step(line, min_kept):
     np.testing.assert_array_equal(zeros, ~_flat(pruning.masks))
 
 
-@BOTH
 def test_only_what_is_prunable_follows_the_schedule(line):
     pruning = synflow_tf.SynFlowPruning(
-        schedule=_linear()[0], rounds=3, prunable="b"
+        pruning_schedule=_linear()[0], rounds=3, prunable="b"
     )
     record = _Record(line, _model(line)).fit(pruning)
     for masks in record.masks.values():
@@ -522,7 +492,6 @@ def test_only_what_is_prunable_follows_the_schedule(line):
     assert zeros == {"a/kernel": 0, "b/kernel": int(0.9 * 60), "c/kernel": 0}
 
 
-@BOTH
 @pytest.mark.parametrize("amount", ["schedule", "sparsity"])
 def test_masks_of_other_weights_neither_stop_a_callback_nor_go(line, amount):
     model = _model(line)
@@ -537,7 +506,6 @@ def test_masks_of_other_weights_neither_stop_a_callback_nor_go(line, amount):
     assert np.count_nonzero(kernels["b/kernel"] == 0) == int(0.9 * 60)
 
 
-@BOTH
 def test_pruning_further_is_strictly_nested_also_where_scores_are_0(line):
     model = _model(line, compiled=False)
     layer = model.get_layer("c")
@@ -582,7 +550,6 @@ def _check_unchanged(model, before):
         assert old.tobytes() == new.tobytes()
 
 
-@BOTH
 def test_pruning_less_is_refused_and_names_the_way_out(line):
     model, masks = _pruned_and_changed(line)
     before = model.get_weights()
@@ -603,7 +570,6 @@ def test_pruning_less_is_refused_and_names_the_way_out(line):
     assert synflow_tf.Masks.enforced(model) == again
 
 
-@BOTH
 def test_pruning_to_the_same_sparsity_again_changes_nothing(line):
     model, masks = _pruned_and_changed(line)
     before = model.get_weights()
@@ -612,7 +578,6 @@ def test_pruning_to_the_same_sparsity_again_changes_nothing(line):
     _check_unchanged(model, before)
 
 
-@BOTH
 def test_values_written_over_removed_weights_do_not_count_when_pruned_further(
     line,
 ):
@@ -626,7 +591,6 @@ def test_values_written_over_removed_weights_do_not_count_when_pruned_further(
     assert synflow_tf.compute_masks(model, sparsity=0.9, rounds=4) == expected
 
 
-@BOTH
 def test_rounds_that_ask_for_no_more_than_is_removed_are_not_in_the_history(
     line,
 ):

@@ -10,9 +10,8 @@ from synflow_tf import linearize
 from synflow_tf.graph import kernels as kernels_lib
 from synflow_tf.graph import variables
 
-LINES = {"keras": keras, "tf_keras": tf_keras}
 # Where each line has its operations on symbolic tensors.
-OPS = {"keras": keras.ops, "tf_keras": tf}
+OPS = {keras: keras.ops, tf_keras: tf}
 
 
 def op(line, *names):
@@ -25,7 +24,7 @@ def custom(line, call, weights=(), name="custom", fill=None):
     """A layer of a user's, that SynFlow must open.
 
     Args:
-        line: str, the Keras line.
+        line: the module `keras` or `tf_keras`.
         call: function of the layer and its inputs.
         weights: dict of name to shape.
         name: str.
@@ -35,7 +34,7 @@ def custom(line, call, weights=(), name="custom", fill=None):
         A layer.
     """
 
-    class Custom(LINES[line].layers.Layer):
+    class Custom(line.layers.Layer):
         def build(self, shape):
             for weight, its_shape in dict(weights).items():
                 made = self.add_weight(

@@ -1,13 +1,9 @@
 """Masks as a mapping, on a model, and in a file."""
 
-import keras
 import numpy as np
 import pytest
-import tf_keras
 
 import synflow_tf
-
-BOTH = pytest.mark.parametrize("line", [keras, tf_keras])
 
 
 def _model(line, name="b", units=4):
@@ -95,7 +91,6 @@ def test_the_table_has_a_line_for_each_weight_and_the_sum():
     ]
 
 
-@BOTH
 def test_apply_sets_the_removed_weights_to_0_and_no_other(line):
     model, masks = _model(line), _masks()
     before = model.get_layer("a").get_weights()
@@ -106,7 +101,6 @@ def test_apply_sets_the_removed_weights_to_0_and_no_other(line):
     np.testing.assert_array_equal(bias, before[1])
 
 
-@BOTH
 def test_masks_are_read_back_from_the_zeros(line):
     model, masks = _model(line), _masks()
     masks.apply(model)
@@ -115,7 +109,6 @@ def test_masks_are_read_back_from_the_zeros(line):
     assert list(only_a) == ["a/kernel"]
 
 
-@BOTH
 @pytest.mark.parametrize("method", ["apply", "enforce", "release"])
 def test_masks_of_another_model_change_nothing(line, method):
     masks = _masks()

@@ -12,9 +12,13 @@ import synflow_tf
 
 ROOT = pathlib.Path(__file__).parent.parent
 PUBLIC = [
+    "Finding",
     "Masks",
+    "Round",
     "Scores",
     "SynFlowPruning",
+    "TFLiteReport",
+    "Weight",
     "compute_masks",
     "datasets",
     "export_tflite",

@@ -3,6 +3,7 @@
 import re
 import warnings
 
+import common
 import keras
 import numpy as np
 import pytest
@@ -12,12 +13,8 @@ import tf_keras
 import synflow_tf
 from synflow_tf.graph import variables
 
-LINES = {"keras": keras, "tf_keras": tf_keras}
-BOTH = pytest.mark.parametrize("line", LINES)
-
 
 def _mlp(line, **kwargs):
-    line = LINES[line]
     return line.Sequential(
         [
             line.Input((6,)),
@@ -38,10 +35,9 @@ def _check_unchanged(model, before):
         assert variables.get_constraint(variable) is None
 
 
-@BOTH
 @pytest.mark.parametrize("scope", ["global", "local"])
 def test_counts_are_exact_in_every_round_and_masks_are_nested(line, scope):
-    model = synflow_tf.models.conv((8, 8, 1), 10, LINES[line])
+    model = synflow_tf.models.conv((8, 8, 1), 10, line)
     previous = None
     for rounds in (1, 2, 5):
         # A schedule of 5 rounds, stopped after 1, 2 and 5 of them.
@@ -63,7 +59,6 @@ def test_counts_are_exact_in_every_round_and_masks_are_nested(line, scope):
         previous = masks
 
 
-@BOTH
 def test_the_local_scope_keeps_the_same_fraction_of_every_kernel(line):
     model = _mlp(line)
     masks = synflow_tf.compute_masks(model, sparsity=0.5, scope="local")
@@ -71,7 +66,7 @@ def test_the_local_scope_keeps_the_same_fraction_of_every_kernel(line):
 
 
 def test_a_sparsity_and_its_compression_are_the_same():
-    model = _mlp("keras")
+    model = _mlp(keras)
     by_sparsity = synflow_tf.compute_masks(model, sparsity=0.75, rounds=10)
     by_compression = synflow_tf.compute_masks(model, compression=4, rounds=10)
     assert by_sparsity == by_compression
@@ -85,7 +80,6 @@ def test_a_sparsity_is_the_decimal_that_was_written():
     assert masks.kept == 71  # the double 0.29 times 100 is below 29
 
 
-@BOTH
 def test_sparsity_0_removes_nothing(line):
     masks = synflow_tf.compute_masks(_mlp(line), sparsity=0, rounds=2)
     assert masks.sparsity == 0 and masks.compression == 1
@@ -100,7 +94,7 @@ def test_the_same_call_gives_the_same_masks():
 def test_both_lines_give_the_same_masks():
     models = [
         synflow_tf.models.resnet20((16, 16, 3), 10, line)
-        for line in LINES.values()
+        for line in common.LINES
     ]
     models[1].set_weights(models[0].get_weights())
     masks = [
@@ -116,30 +110,20 @@ def test_tfmots_schedule_drives_the_loop():
     schedule = tfmot.sparsity.keras.PolynomialDecay(
         0.1, 0.8, begin_step=0, end_step=10, frequency=5
     )
-    masks = synflow_tf.compute_masks(_mlp("keras"), schedule=schedule)
+    masks = synflow_tf.compute_masks(_mlp(keras), schedule=schedule)
     assert masks.sparsity == 0.8
     assert len(masks.history) == 2
 
 
 def test_a_round_is_traced_once():
-    traces = []
-
-    class Counting(synflow_tf.scorers.SynFlow):
-        def score(self, *args):
-            traces.append(1)
-            return super().score(*args)
-
-    synflow_tf.compute_masks(_mlp("keras"), sparsity=0.8, scorer=Counting())
-    assert len(traces) == 1
+    scorer = common.Counting()
+    synflow_tf.compute_masks(_mlp(keras), sparsity=0.8, scorer=scorer)
+    assert (scorer.calls, scorer.runs) == (1, 100)
 
 
 def test_a_criterion_is_a_class_with_one_method():
-    class Magnitude(synflow_tf.scorers.Scorer):
-        def score(self, graph, variables, weights, inputs):
-            return [tf.abs(w) for w in weights], None
-
-    model = _mlp("keras")
-    masks = synflow_tf.compute_masks(model, sparsity=0.5, scorer=Magnitude())
+    model, scorer = _mlp(keras), common.Magnitude()
+    masks = synflow_tf.compute_masks(model, sparsity=0.5, scorer=scorer)
     kernels = [np.abs(model.get_layer(n).get_weights()[0]) for n in "ab"]
     threshold = np.sort(np.concatenate([k.ravel() for k in kernels]))[24]
     for mask, kernel in zip(masks.values(), kernels, strict=True):
@@ -147,9 +131,8 @@ def test_a_criterion_is_a_class_with_one_method():
     assert np.isnan(masks.log10_flow)
 
 
-@BOTH
 def test_one_shot_pruning_of_fc_at_100_collapses_and_says_so(line):
-    model = synflow_tf.models.fc((28, 28, 1), 10, LINES[line])
+    model = synflow_tf.models.fc((28, 28, 1), 10, line)
     with pytest.warns(UserWarning, match="Layer collapse.*rounds"):
         masks = synflow_tf.compute_masks(model, compression=100, rounds=1)
     assert masks.log10_flow == -np.inf
@@ -203,9 +186,7 @@ def test_vgg16_bn_keeps_exact_counts_and_every_kernel(compression):
     assert np.isfinite(masks.log10_flow)
 
 
-@BOTH
 def test_prunable_selects_by_path_layer_pattern_class_and_predicate(line):
-    line = LINES[line]
     model = line.Sequential(
         [
             line.Input((6, 6, 1)),
@@ -238,9 +219,7 @@ def test_prunable_selects_by_path_layer_pattern_class_and_predicate(line):
     assert np.all(model.get_layer("head").get_weights()[0] != 0)
 
 
-@BOTH
 def test_nested_and_shared_layers_are_scored_once_by_a_readable_path(line):
-    line = LINES[line]
 
     def model():
         inner = line.Sequential(
@@ -265,9 +244,7 @@ def test_nested_and_shared_layers_are_scored_once_by_a_readable_path(line):
     np.testing.assert_allclose(total, 10**scores.log10_flow, rtol=1e-12)
 
 
-@BOTH
 def test_a_model_called_on_a_dict_of_inputs_is_read_in_the_right_order(line):
-    line = LINES[line]
     wide = line.Input((5,), name="wide")
     narrow = line.Input((2,), name="narrow")
     inner = line.Model(
@@ -287,9 +264,7 @@ def test_a_model_called_on_a_dict_of_inputs_is_read_in_the_right_order(line):
     assert scores["inner/n/kernel"].shape == (2, 3)
 
 
-@BOTH
 def test_paths_and_masks_survive_saving_and_loading(line, tmp_path):
-    line = LINES[line]
     model = synflow_tf.models.conv((8, 8, 1), 10, line)
     masks = synflow_tf.prune(model, compression=10, rounds=10)
     model.save(tmp_path / "model.keras")
@@ -298,18 +273,15 @@ def test_paths_and_masks_survive_saving_and_loading(line, tmp_path):
     masks.enforce(loaded)
 
 
-@BOTH
 def test_scoring_leaves_every_variable_as_it_was(line):
-    model = synflow_tf.models.vgg11_bn((8, 8, 3), 10, LINES[line])
+    model = synflow_tf.models.vgg11_bn((8, 8, 3), 10, line)
     before = _state(model)
     synflow_tf.score(model)
     synflow_tf.compute_masks(model, compression=10, rounds=3)
     _check_unchanged(model, before)
 
 
-@BOTH
 def test_a_layer_that_raises_half_way_leaves_every_variable_as_it_was(line):
-    line = LINES[line]
 
     class Strange(line.layers.Layer):
         def call(self, x):
@@ -361,7 +333,7 @@ _BAD = {
 @pytest.mark.parametrize("case", _BAD)
 def test_bad_arguments_are_refused_and_the_model_is_as_it_was(case):
     arguments, message = _BAD[case]
-    model = _mlp("keras")
+    model = _mlp(keras)
     before = _state(model)
     with pytest.raises(ValueError, match=message):
         synflow_tf.prune(model, **arguments)
@@ -370,15 +342,14 @@ def test_bad_arguments_are_refused_and_the_model_is_as_it_was(case):
 
 def test_what_is_no_criterion_is_refused():
     with pytest.raises(TypeError, match="Argument `scorer`.*'synflow'"):
-        synflow_tf.prune(_mlp("keras"), 0.5, scorer="synflow")
+        synflow_tf.prune(_mlp(keras), 0.5, scorer="synflow")
 
 
 def test_a_prunable_of_the_wrong_type_is_refused():
     with pytest.raises(TypeError, match="Argument `prunable`.*Received"):
-        synflow_tf.prune(_mlp("keras"), 0.5, prunable=[3])
+        synflow_tf.prune(_mlp(keras), 0.5, prunable=[3])
 
 
-@BOTH
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_weight_that_is_not_finite_is_named(line, value):
     model = _mlp(line)
@@ -391,17 +362,13 @@ def test_a_weight_that_is_not_finite_is_named(line, value):
     _check_unchanged(model, before)
 
 
-@BOTH
 def test_a_model_that_is_not_built_is_refused(line):
-    line = LINES[line]
     model = line.Sequential([line.layers.Dense(3)])
     with pytest.raises(ValueError, match="must be built.*call it on a batch"):
         synflow_tf.prune(model, sparsity=0.5)
 
 
-@BOTH
 def test_a_model_without_prunable_weights_is_refused(line):
-    line = LINES[line]
     model = line.Sequential([line.Input((4,)), line.layers.ReLU()])
     with pytest.raises(ValueError, match="must select at least one weight"):
         synflow_tf.prune(model, sparsity=0.5)
@@ -429,9 +396,7 @@ def test_a_layer_of_the_other_line_in_a_model_is_named():
         synflow_tf.prune(model, sparsity=0.5)
 
 
-@BOTH
 def test_an_open_size_needs_inputs(line):
-    line = LINES[line]
     model = line.Sequential(
         [
             line.Input((None, None, 3)),
@@ -483,7 +448,7 @@ def test_synflow_checks_its_arguments(kwargs):
 
 
 def test_score_takes_masks_of_removed_weights():
-    model = _mlp("keras")
+    model = _mlp(keras)
     masks = synflow_tf.compute_masks(model, sparsity=0.5, rounds=5)
     scores = synflow_tf.score(model, masks=masks)
     for path, mask in masks.items():

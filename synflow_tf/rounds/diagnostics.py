@@ -36,8 +36,9 @@ def check(task, on_unscored, held):
         for weight, score in zip(task.weights, scores, strict=True)
     ]
     shares = list(zip(task.weights, shares, strict=True))
-    # A kernel that is masked already may well be empty.
-    unscored = [w for w, share in shares if share == 1 and w.path not in held]
+    # A kernel that is pruned already may well be empty.
+    pruned = [path for path, mask in held.items() if not mask.all()]
+    unscored = [w for w, share in shares if share == 1 and w.path not in pruned]
     empty = [w for w in unscored if _is_zero(w)]
     behind = _behind(task, tensors, unscored, empty)
     wrong = [w for w in unscored if w not in empty and w not in behind]
@@ -51,7 +52,7 @@ def check(task, on_unscored, held):
         )
         for weight in [*empty, *(w for w in unscored if w not in empty)]
     ]
-    if not any(w.path in held for w in task.weights):  # zeros by their masks
+    if not any(w.path in pruned for w in task.weights):  # zeros by their masks
         found += [
             findings.Finding(
                 "zeros", weight.path, f"{share:.1%} of its weights score 0"

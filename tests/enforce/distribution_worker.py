@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 
+import common
 import keras
 import numpy as np
 import tensorflow as tf
@@ -78,23 +79,6 @@ IMPOSSIBLE = {
     ("tf_keras", "gradient_accumulation"): "is not a valid argument",
     ("tf_keras", "jit_compile"): "tfvariable_on_a_different_device",
 }
-
-
-class Counting(synflow_tf.scorers.SynFlow):
-    """Counts how often it is traced, and how often that runs."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = self.runs = 0
-
-    def score(self, *args):
-        """Scores, and counts."""
-        self.calls += 1
-        tf.numpy_function(self._ran, [], [])
-        return super().score(*args)
-
-    def _ran(self):
-        self.runs += 1
 
 
 def make_model(line, policy=None, conv=None, dense=None):
@@ -240,7 +224,7 @@ def _train_without_us(line, strategy, how, folder):
 
 def _train_mirrored(line, strategy, how, folder):
     when, *_, policy = how
-    scorer = Counting()
+    scorer = common.Counting()
     with strategy.scope():
         model = make_model(line, policy)
     np.savez(folder / "before.npz", *model.get_weights())
@@ -250,7 +234,7 @@ def _train_mirrored(line, strategy, how, folder):
         pruning = synflow_tf.SynFlowPruning(**PRUNING, scorer=scorer)
     elif when == "gradual callback":
         pruning = synflow_tf.SynFlowPruning(
-            schedule=SCHEDULE, rounds=PRUNING["rounds"], scorer=scorer
+            pruning_schedule=SCHEDULE, rounds=PRUNING["rounds"], scorer=scorer
         )
     else:
         pruning = line.callbacks.Callback()
@@ -375,7 +359,7 @@ def train(line, folder):
     """Prunes and trains on several workers, until one of them is killed."""
     index, strategy, model, optimizer = _worker(line)
     np.savez(folder / f"before{index}.npz", *model.get_weights())
-    scorer = Counting()
+    scorer = common.Counting()
     masks = synflow_tf.compute_masks(model, **PRUNING, scorer=scorer)
     masks.save(folder / f"masks{index}")
     masks.enforce(model, optimizer)
@@ -402,7 +386,7 @@ def gradual(line, folder):
     index, strategy, model, _ = _worker(line)
     np.savez(folder / f"before{index}.npz", *model.get_weights())
     pruning = synflow_tf.SynFlowPruning(
-        schedule=SCHEDULE, rounds=PRUNING["rounds"]
+        pruning_schedule=SCHEDULE, rounds=PRUNING["rounds"]
     )
     revived = []
     watch = _watch(

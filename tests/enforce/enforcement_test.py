@@ -11,7 +11,6 @@ import tf_keras
 import synflow_tf
 from synflow_tf.graph import keras_private
 
-BOTH = pytest.mark.parametrize("line", [keras, tf_keras])
 PATCHED = {"compile", "apply", "apply_gradients", "finalize_variable_values"}
 
 
@@ -76,7 +75,6 @@ def _ignore_constraints(line, variable, monkeypatch):
     monkeypatch.setattr(cls, "constraint", ignoring)
 
 
-@BOTH
 def test_a_constraint_that_is_not_kept_is_an_error(line, monkeypatch):
     model = _model(line, line.optimizers.SGD(0.1, momentum=0.9))
     _ignore_constraints(line, model.layers[0].kernel, monkeypatch)
@@ -85,7 +83,6 @@ def test_a_constraint_that_is_not_kept_is_an_error(line, monkeypatch):
     assert synflow_tf.Masks.enforced(model) is None
 
 
-@BOTH
 def test_a_constraint_that_one_weight_does_not_keep_is_undone_on_others(
     line, monkeypatch
 ):
@@ -105,7 +102,6 @@ def test_a_constraint_that_one_weight_does_not_keep_is_undone_on_others(
     assert isinstance(kept.constraint, line.constraints.MaxNorm)
 
 
-@BOTH
 def test_masks_that_held_before_a_failure_hold_after_it(line):
     model = _model(line, line.optimizers.Adam())
     _masks().enforce(model)
@@ -154,7 +150,6 @@ def test_a_private_name_of_an_optimizer_that_is_gone_is_an_error(
     assert synflow_tf.Masks.enforced(model) is None
 
 
-@BOTH
 def test_moments_that_are_not_found_are_an_error(line):
     optimizer = line.optimizers.Adam(0.1)
     model = _model(line, optimizer)
@@ -163,7 +158,6 @@ def test_moments_that_are_not_found_are_an_error(line):
     _assert_refused(model, f"^{version} keeps '.*' of Adam in no list")
 
 
-@BOTH
 def test_averages_that_are_not_found_are_an_error_in_training(line):
     optimizer = line.optimizers.SGD(0.1, use_ema=True)
     model = _model(line)
@@ -187,7 +181,6 @@ def test_averages_that_are_not_found_are_an_error_in_training(line):
         model.train_on_batch(*_data())
 
 
-@BOTH
 def test_a_method_that_is_not_replaced_is_an_error(line):
     name = "apply" if line is keras else "apply_gradients"
 
@@ -204,7 +197,6 @@ def test_a_method_that_is_not_replaced_is_an_error(line):
     _assert_refused(_model(line, Fixed(0.1)), expected)
 
 
-@BOTH
 def test_a_method_that_is_gone_is_an_error(line, monkeypatch):
     name = "finalize_variable_values"
     optimizer = line.optimizers.SGD(0.1)
@@ -216,7 +208,6 @@ def test_a_method_that_is_gone_is_an_error(line, monkeypatch):
     assert not PATCHED & set(vars(optimizer))
 
 
-@BOTH
 def test_an_optimizer_is_patched_wherever_its_model_keeps_it(line):
     kept = {}
 

@@ -13,7 +13,6 @@ import synflow_tf
 from synflow_tf.enforce import gradients
 from synflow_tf.graph import variables
 
-BOTH = pytest.mark.parametrize("line", [keras, tf_keras])
 METHODS = {
     keras: {"apply", "finalize_variable_values"},
     tf_keras: {"apply_gradients", "finalize_variable_values"},
@@ -204,7 +203,6 @@ def _distance(first, second):
 
 @pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
 @ALL
-@BOTH
 def test_clipped_training_is_that_of_masks_in_the_forward_pass(
     line, name, clip
 ):
@@ -256,7 +254,6 @@ def test_clipped_training_is_that_of_masks_in_the_forward_pass(
     "order, name",
     [("before", "adam"), ("after", "momentum"), ("again", "adam")],
 )
-@BOTH
 def test_moments_of_removed_weights_stay_0_whenever_it_is_compiled(
     line, order, name
 ):
@@ -274,7 +271,6 @@ def test_moments_of_removed_weights_stay_0_whenever_it_is_compiled(
 
 
 @pytest.mark.parametrize("traced, name", [(False, "momentum"), (True, "adam")])
-@BOTH
 def test_moments_of_removed_weights_stay_0_in_a_loop_of_ones_own(
     line, traced, name
 ):
@@ -299,7 +295,6 @@ def test_apply_without_variables_is_masked_as_well():
     _assert_knows_kept_only(optimizer, masks, 1)
 
 
-@BOTH
 def test_a_model_trained_as_part_of_another_has_its_optimizer_masked(line):
     masks, part = _masks(line), _model(line)
     inputs = line.Input((5, 5, 2))
@@ -313,7 +308,6 @@ def test_a_model_trained_as_part_of_another_has_its_optimizer_masked(line):
     assert _revived(part, masks) == 0
 
 
-@BOTH
 def test_masks_held_through_a_part_hold_in_a_model_trained_before(line):
     masks, part = _square_masks(), _square(line)
     inputs = line.Input((4,))
@@ -371,7 +365,6 @@ def _pair(line):
 
 
 @pytest.mark.parametrize("compiled_first", [True, False])
-@BOTH
 def test_each_optimizer_that_a_model_holds_is_masked(line, compiled_first):
     model, rng = _pair(line), np.random.default_rng(0)
     optimizers = [OPTIMIZERS[name][0](line) for name in ("momentum", "adam")]
@@ -402,7 +395,6 @@ def test_each_optimizer_of_a_list_that_tf_keras_compiles_with_is_masked():
         assert _replaced(optimizer) == METHODS[tf_keras]
 
 
-@BOTH
 def test_a_model_of_which_nothing_trains_can_still_be_fitted(line):
     masks, model = _square_masks(), _square(line)
     masks.enforce(model)
@@ -415,7 +407,6 @@ def test_a_model_of_which_nothing_trains_can_still_be_fitted(line):
         np.testing.assert_array_equal(old, new)
 
 
-@BOTH
 def test_what_is_no_optimizer_is_refused_and_changes_nothing(line):
     masks, model = _masks(line), _model(line)
     before = model.get_weights()
@@ -436,7 +427,6 @@ def test_what_is_no_optimizer_is_refused_and_changes_nothing(line):
 
 
 @ALL
-@BOTH
 def test_enforcing_forgets_removed_weights_and_nothing_else(line, name):
     make, slots = OPTIMIZERS[name]
     masks, model = _square_masks(), _square(line)
@@ -461,7 +451,6 @@ def test_enforcing_forgets_removed_weights_and_nothing_else(line, name):
     _assert_knows_kept_only(model.optimizer, masks, slots + 1)
 
 
-@BOTH
 def test_enforcing_forgets_within_a_loss_scale_optimizer(line):
     masks, model = _square_masks(), _square(line)
     optimizer = _loss_scale(line, line.optimizers.Adam(0.01))
@@ -495,7 +484,6 @@ def test_enforcing_forgets_within_a_multi_optimizer():
 # Averages.
 
 
-@BOTH
 def test_averages_written_over_the_weights_by_hand_are_masked(line):
     masks, model = _masks(line), _model(line)
     make, _ = OPTIMIZERS["adam"]
@@ -516,7 +504,6 @@ def test_averages_written_over_the_weights_by_hand_are_masked(line):
     assert np.all(conv_bias == 1) and np.all(logits_bias == 1)
 
 
-@BOTH
 def test_averages_written_over_the_weights_by_fit_are_masked(line):
     masks, model = _masks(line), _model(line)
     dense = model.get_weights()
@@ -532,7 +519,6 @@ def test_averages_written_over_the_weights_by_fit_are_masked(line):
         assert np.any((old != new) & (new != 0))
 
 
-@BOTH
 def test_the_averages_of_weights_that_are_kept_are_written(line):
     masks, model = _masks(line), _model(line)
     optimizer = line.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
@@ -606,7 +592,6 @@ def _half_precision_model(line):
 
 
 @pytest.mark.parametrize("compiled_first", [True, False])
-@BOTH
 def test_under_mixed_precision_the_scaled_gradients_are_masked(
     line, compiled_first
 ):
@@ -630,7 +615,6 @@ def test_under_mixed_precision_the_scaled_gradients_are_masked(
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@BOTH
 def test_gradients_of_removed_weights_that_are_not_finite_are_0(line, bad):
     masks, model = _masks(line), _model(line)
     masks.enforce(model)
@@ -650,7 +634,6 @@ def test_gradients_of_removed_weights_that_are_not_finite_are_0(line, bad):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@BOTH
 def test_gradients_of_removed_weights_that_are_not_finite_stop_no_update(
     line, bad
 ):
@@ -698,7 +681,6 @@ def _table(line):
     return model, masks
 
 
-@BOTH
 def test_sparse_gradients_are_masked_as_their_dense_equivalent(line):
     model, masks = _table(line)
     mask = masks["table/embeddings"]
@@ -721,7 +703,6 @@ def test_sparse_gradients_are_masked_as_their_dense_equivalent(line):
     assert np.any(expected[mask] != 0)
 
 
-@BOTH
 def test_the_gradients_of_a_table_are_sparse_and_masked(line):
     model, masks = _table(line)
     x, y = np.array([[0, 5, 5], [5, 2, 0]]), np.array([1, 2])
@@ -740,7 +721,6 @@ def test_the_gradients_of_a_table_are_sparse_and_masked(line):
         assert a is b
 
 
-@BOTH
 def test_moments_of_removed_entries_of_a_table_stay_0(line):
     model, masks = _table(line)
     make, slots = OPTIMIZERS["adam"]
@@ -752,7 +732,6 @@ def test_moments_of_removed_entries_of_a_table_stay_0(line):
     _assert_knows_kept_only(model.optimizer, masks, slots)
 
 
-@BOTH
 def test_no_gradient_stays_none(line):
     masks, model = _masks(line), _model(line)
     masks.enforce(model)
@@ -803,7 +782,6 @@ def test_training_with_a_deep_copy_of_an_optimizer_changes_the_copy_only(
         np.testing.assert_array_equal(a, b)
 
 
-@BOTH
 def test_training_a_deep_copy_of_a_model_changes_the_copy_only(line):
     masks, model = _square_masks(), _square(line)
     model.compile(line.optimizers.Adam(0.01), "mse", **EAGERLY)
@@ -823,7 +801,6 @@ def test_training_a_deep_copy_of_a_model_changes_the_copy_only(line):
         np.testing.assert_array_equal(value, state[key])
 
 
-@BOTH
 def test_the_configuration_of_an_optimizer_is_that_of_a_plain_one(line):
     optimizer = line.optimizers.Adam(0.01, clipnorm=0.5, use_ema=True)
     plain = optimizer.get_config()
@@ -879,7 +856,6 @@ def test_a_saved_model_is_loaded_as_a_plain_one(line, suffix, tmp_path):
 # Release.
 
 
-@BOTH
 def test_release_leaves_no_method_replaced(line):
     masks, model = _masks(line), _model(line)
     model.compile(OPTIMIZERS["momentum"][0](line), _loss(line), **EAGERLY)
@@ -906,7 +882,6 @@ def _apart(masks):
     )
 
 
-@BOTH
 def test_releasing_some_masks_leaves_others_enforced(line):
     model, (released, held) = _model(line), _apart(_masks(line))
     make, slots = OPTIMIZERS["momentum"]
@@ -927,7 +902,6 @@ def test_releasing_some_masks_leaves_others_enforced(line):
     assert _replaced(model) == _replaced(model.optimizer) == set()
 
 
-@BOTH
 def test_releasing_some_masks_leaves_others_enforced_in_a_loop(line):
     model, (released, held) = _model(line), _apart(_masks(line))
     make, slots = OPTIMIZERS["momentum"]

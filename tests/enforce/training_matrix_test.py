@@ -14,7 +14,6 @@ import tf_keras
 
 import synflow_tf
 
-LINES = {"keras": keras, "tf_keras": tf_keras}
 OPTIMIZERS = {
     "momentum": ("SGD", {"momentum": 0.9}),
     "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),
@@ -40,7 +39,7 @@ MODES = {
 }
 # What TensorFlow or Keras cannot do: the error that comes without us as well.
 IMPOSSIBLE = {
-    ("tf_keras", "gradient_accumulation"): (
+    (tf_keras, "gradient_accumulation"): (
         "gradient_accumulation_steps is not a valid argument"
     ),
 }
@@ -55,40 +54,34 @@ def _impossible(line, optimizer, mode):
 
 def _model(line, policy=None):
     """A model with an embedding, a convolution and a dense layer."""
-    module = LINES[line]
-    module.utils.set_random_seed(0)
-    before = (
-        module.mixed_precision.global_policy()
-        if line == "tf_keras"
-        else (keras.config.dtype_policy())
-    )
-    module.mixed_precision.set_global_policy(policy or "float32")
+    line.utils.set_random_seed(0)
+    before = line.mixed_precision.global_policy()
+    line.mixed_precision.set_global_policy(policy or "float32")
     try:
-        inputs = module.Input((6,), dtype="int32")
-        x = module.layers.Embedding(20, 8, name="table")(inputs)
-        x = module.layers.Conv1D(8, 3, activation="relu", name="conv")(x)
-        x = module.layers.GlobalAveragePooling1D(name="pool")(x)
-        outputs = module.layers.Dense(4, dtype="float32", name="logits")(x)
-        return module.Model(inputs, outputs)
+        inputs = line.Input((6,), dtype="int32")
+        x = line.layers.Embedding(20, 8, name="table")(inputs)
+        x = line.layers.Conv1D(8, 3, activation="relu", name="conv")(x)
+        x = line.layers.GlobalAveragePooling1D(name="pool")(x)
+        outputs = line.layers.Dense(4, dtype="float32", name="logits")(x)
+        return line.Model(inputs, outputs)
     finally:
-        module.mixed_precision.set_global_policy(before)
+        line.mixed_precision.set_global_policy(before)
 
 
 @functools.cache
 def _masks(line):
-    prunable = [LINES[line].layers.Embedding, "conv", "logits"]
+    prunable = [line.layers.Embedding, "conv", "logits"]
     return synflow_tf.compute_masks(
         _model(line), sparsity=0.8, rounds=5, prunable=prunable
     )
 
 
 def _compile(line, model, optimizer, mode):
-    module = LINES[line]
     name, arguments = OPTIMIZERS[optimizer]
     more, options, _ = MODES[mode]
     model.compile(
-        getattr(module.optimizers, name)(0.01, **arguments, **more),
-        module.losses.SparseCategoricalCrossentropy(from_logits=True),
+        getattr(line.optimizers, name)(0.01, **arguments, **more),
+        line.losses.SparseCategoricalCrossentropy(from_logits=True),
         **options,
     )
 
@@ -122,10 +115,10 @@ def _kernels(model):
         yield layer, weight, layer.get_weights()[0]
 
 
-def _watch(module, check):
+def _watch(line, check):
     """A callback that calls `check` at each of its hooks."""
 
-    class Watch(module.callbacks.Callback):
+    class Watch(line.callbacks.Callback):
         pass
 
     def hook(*args, **kwargs):
@@ -143,21 +136,18 @@ def _watch(module, check):
 def _cases():
     """All combinations; for time, most are marked slow.
 
-    The others are every second optimizer in each mode, in one line and one
-    order: of both, each optimizer and each mode meets both.
+    `make test` takes every third pair of an optimizer and a mode, and by turns
+    a line and an order.
     """
-    for (row, optimizer), (column, mode) in itertools.product(
-        enumerate(OPTIMIZERS), enumerate(MODES)
-    ):
-        for line, first in itertools.product(LINES, (True, False)):
-            quick = (row + column) % 2 == 0
-            quick &= (line == "keras") == ((row // 2 + column // 2) % 2 == 0)
-            quick &= first == ((row // 4 + column // 4) % 2 == 0)
-            marks = [] if quick else [pytest.mark.slow]
-            yield pytest.param(line, optimizer, mode, first, marks=marks)
+    pairs = list(itertools.product(OPTIMIZERS, MODES))
+    turns = [(keras, True), (keras, False), (tf_keras, False), (tf_keras, True)]
+    quick = set(zip(pairs[::3], itertools.cycle(turns), strict=False))
+    for pair, turn in itertools.product(pairs, turns):
+        marks = () if (pair, turn) in quick else pytest.mark.slow
+        yield pytest.param(*pair, *turn, marks=marks)
 
 
-@pytest.mark.parametrize("line, optimizer, mode, compiled_first", _cases())
+@pytest.mark.parametrize("optimizer, mode, line, compiled_first", _cases())
 def test_removed_weights_are_0_whatever_looks(
     line, optimizer, mode, compiled_first, tmp_path
 ):
@@ -167,7 +157,7 @@ def test_removed_weights_are_0_whatever_looks(
             _compile(line, model, optimizer, mode)
             _fit(model)
         return
-    module, masks = LINES[line], _masks(line)
+    masks = _masks(line)
     model = _model(line, MODES[mode][2])
     if compiled_first:
         _compile(line, model, optimizer, mode)
@@ -176,12 +166,12 @@ def test_removed_weights_are_0_whatever_looks(
         _compile(line, model, optimizer, mode)
     before = [value for _, _, value in _kernels(model)]
     seen = []
-    checkpoints = module.callbacks.ModelCheckpoint(
+    checkpoints = line.callbacks.ModelCheckpoint(
         str(tmp_path / "{epoch}-{batch}.weights.h5"),
         save_weights_only=True,
         save_freq=3,
     )
-    watch = _watch(module, lambda: seen.append(_revived(model, masks)))
+    watch = _watch(line, lambda: seen.append(_revived(model, masks)))
     _fit(model, [watch, checkpoints])
     assert len(seen) > 20 and not any(seen)
     assert _revived(model, masks) == 0

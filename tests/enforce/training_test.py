@@ -1,5 +1,6 @@
 """Removed weights stay exactly 0 while a pruned model trains."""
 
+import common
 import keras
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ import tf_keras
 
 import synflow_tf
 
-LINES = [keras, tf_keras]
 OPTIMIZERS = {
     "momentum": lambda line: line.optimizers.SGD(0.05, momentum=0.9),
     "adam": lambda line: line.optimizers.Adam(0.01),
@@ -87,7 +87,6 @@ def _fit(line, model, masks, **kwargs):
     assert _revived(model, masks)[0] == 0
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("compiled_first", [True, False])
 def test_removed_weights_are_zero_after_each_of_30_steps(
@@ -108,7 +107,6 @@ def test_removed_weights_are_zero_after_each_of_30_steps(
     assert _revived(model, masks)[1] > 0.9 * masks.kept
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_fit_then_prune_then_fit_keeps_removed_weights_zero(line):
     model = _model(line)
     _compile(line, model, "momentum")
@@ -118,7 +116,6 @@ def test_fit_then_prune_then_fit_keeps_removed_weights_zero(line):
     _fit(line, model, masks)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_removed_weights_are_zero_inside_a_call_of_several_steps(line):
     model = _model(line)
     model.compile(
@@ -130,7 +127,6 @@ def test_removed_weights_are_zero_inside_a_call_of_several_steps(line):
     _fit(line, model, masks, batch_size=8)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_removed_weights_are_zero_under_mixed_precision(line):
     model = _mixed_model(line)
     masks = synflow_tf.prune(model, sparsity=0.9, rounds=10)
@@ -138,7 +134,6 @@ def test_removed_weights_are_zero_under_mixed_precision(line):
     _fit(line, model, masks)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_the_callback_prunes_before_the_first_step_and_keeps_it_so(line):
     model = _model(line)
     _compile(line, model, "momentum")
@@ -157,7 +152,6 @@ def test_the_callback_prunes_before_the_first_step_and_keeps_it_so(line):
     assert revived == [0] * 8
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_the_callback_keeps_the_masks_in_a_second_fit(line):
     model = _model(line)
     _compile(line, model, "adam")
@@ -171,23 +165,16 @@ def test_the_callback_keeps_the_masks_in_a_second_fit(line):
 
 
 def test_a_second_fit_does_not_score_again():
-    calls = []
-
-    class Counting(synflow_tf.scorers.SynFlow):
-        def score(self, *args):
-            calls.append(1)
-            return super().score(*args)
-
+    scorer = common.Counting()
     model = _model(keras)
     _compile(keras, model, "adam")
-    callback = synflow_tf.SynFlowPruning(0.8, rounds=5, scorer=Counting())
+    callback = synflow_tf.SynFlowPruning(0.8, rounds=5, scorer=scorer)
     x, y = _data()
     for _ in range(2):
         model.fit(x, y, callbacks=[callback], verbose=0)
-        assert len(calls) == 1
+        assert scorer.calls == 1
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_one_callback_prunes_two_models(line):
     callback = synflow_tf.SynFlowPruning(compression=5, rounds=10)
     x, y = _data()
@@ -199,7 +186,6 @@ def test_one_callback_prunes_two_models(line):
         assert callback.masks == expected
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_the_callback_takes_masks(line):
     model = _model(line)
     _compile(line, model, "adam")
@@ -220,7 +206,6 @@ def test_the_callback_checks_its_arguments_when_it_is_made():
         synflow_tf.SynFlowPruning(masks={"w": [1, 0]})
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_release_gives_the_weights_back(line):
     model = _model(line)
     _compile(line, model, "adam")
@@ -231,7 +216,6 @@ def test_release_gives_the_weights_back(line):
     assert _revived(model, masks)[0] > 0
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_a_constraint_of_the_users_own_is_kept_and_comes_back(line):
     constraint = line.constraints.MaxNorm(0.1, axis=0)
     layer = line.layers.Dense(4, kernel_constraint=constraint, name="logits")
@@ -248,7 +232,6 @@ def test_a_constraint_of_the_users_own_is_kept_and_comes_back(line):
     assert layer.kernel.constraint is constraint
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_pruning_further_keeps_what_was_removed(line):
     model = _model(line)
     first = synflow_tf.prune(model, sparsity=0.5, rounds=5)
@@ -260,7 +243,6 @@ def test_pruning_further_keeps_what_was_removed(line):
     _fit(line, model, second)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("make", [_model, _mixed_model])
 def test_a_loop_that_names_no_optimizer_keeps_the_masks(line, make):
     model = make(line)

@@ -19,6 +19,7 @@ import sys
 import time
 import typing
 
+import common
 import distribution_worker as worker
 import numpy as np
 import pytest
@@ -61,7 +62,8 @@ def _run(commands):
         commands: dict of a file for what is printed to a pair: a list of
             arguments of Python, and a dict, what is added to the environment.
     """
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    paths = [ROOT, ROOT / "tests", os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(map(str, paths))
     running, deadline = {}, time.monotonic() + TIMEOUT
     try:
         for log, (arguments, environment) in commands.items():
@@ -71,7 +73,11 @@ def _run(commands):
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    env={**os.environ, "PYTHONPATH": path, **environment},
+                    env={
+                        **os.environ,
+                        "PYTHONPATH": os.pathsep.join(path),
+                        **environment,
+                    },
                 )
         ended = {}
         while len(ended) < len(running) and time.monotonic() < deadline:
@@ -190,7 +196,7 @@ def _single_device(line, policy, file):
         file: bytes of an npz file, the weights to begin with.
     """
     model = _model(line, policy, _arrays(io.BytesIO(file)))
-    scorer = worker.Counting()
+    scorer = common.Counting()
     masks = synflow_tf.compute_masks(model, **worker.PRUNING, scorer=scorer)
     return masks, scorer
 

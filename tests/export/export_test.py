@@ -15,9 +15,6 @@ from tensorflow.lite.tools import flatbuffer_utils
 import synflow_tf
 from synflow_tf.export import tflite
 
-LINES = [keras, tf_keras]
-BOTH = pytest.mark.parametrize("line", LINES)
-
 
 @pytest.fixture(name="path")
 def _path(tmp_path):
@@ -60,7 +57,6 @@ def _kept(path):
     )
 
 
-@BOTH
 def test_a_sparse_file_holds_what_is_kept_and_computes_the_same(line, path):
     model = _fc(line)
     report = synflow_tf.export_tflite(model, path)
@@ -74,7 +70,6 @@ def test_a_sparse_file_holds_what_is_kept_and_computes_the_same(line, path):
     assert report.difference < 1e-6 < report.largest
 
 
-@BOTH
 def test_the_report_says_the_sizes_of_the_files(line, path, tmp_path):
     model = _fc(line)
     report = synflow_tf.export_tflite(model, path)
@@ -94,7 +89,6 @@ def test_the_report_says_the_sizes_of_the_files(line, path, tmp_path):
     assert "sparse encoding" in text and "FULLY_CONNECTED" in text
 
 
-@BOTH
 @pytest.mark.parametrize("sparsity", [0.0, 0.2])
 def test_the_file_is_dense_where_that_is_smaller(line, sparsity, path):
     report = synflow_tf.export_tflite(_fc(line, sparsity), path)
@@ -103,7 +97,6 @@ def test_the_file_is_dense_where_that_is_smaller(line, sparsity, path):
     assert _kept(path) == []
 
 
-@BOTH
 def test_sparse_with_dynamic_range_quantization_is_refused(line, path):
     model = _fc(line)
     path.write_bytes(b"before")
@@ -136,7 +129,6 @@ def test_a_sparse_file_with_other_outputs_is_refused(path, monkeypatch):
     np.testing.assert_allclose(outputs, model.predict(x, verbose=0), atol=1e-5)
 
 
-@BOTH
 def test_a_file_that_differs_from_the_model_is_not_written(line, path):
     with pytest.raises(ValueError, match="gives other outputs than the model"):
         synflow_tf.export_tflite(
@@ -145,7 +137,6 @@ def test_a_file_that_differs_from_the_model_is_not_written(line, path):
     assert os.listdir(path.parent) == []
 
 
-@BOTH
 @pytest.mark.parametrize(
     "quantize, bits, error", [("float16", 16, 2e-3), ("int8", 8, 0.05)]
 )
@@ -166,7 +157,6 @@ def test_quantized_files_are_smaller_and_about_the_same(
     assert report.difference < error * largest
 
 
-@BOTH
 def test_int8_computes_in_int8_and_is_compared_on_the_given_images(line, path):
     model = _fc(line)
     report = synflow_tf.export_tflite(
@@ -192,7 +182,6 @@ def test_int8_computes_in_int8_and_is_compared_on_the_given_images(line, path):
     np.testing.assert_allclose(report.largest, largest, rtol=1e-3)
 
 
-@BOTH
 @pytest.mark.parametrize("quantize", [None, "int8"])
 @pytest.mark.parametrize("kind", ["list", "dict"])
 def test_several_inputs_and_outputs_keep_their_names_and_order(
@@ -268,7 +257,6 @@ def _recurrent(line):
     return line.Model(inputs, line.layers.Dense(2)(line.layers.LSTM(3)(x)))
 
 
-@BOTH
 @pytest.mark.parametrize(
     "make, shape, options",
     [
@@ -289,7 +277,6 @@ def test_any_model_is_exported(line, make, shape, options, path):
     assert report.difference <= 1e-3 * report.largest
 
 
-@BOTH
 def test_exporting_leaves_the_model_as_it_is(line, path):
     model = _fc.__wrapped__(line)
     model.compile("adam", "mse")

@@ -1,19 +1,19 @@
 """Custom layers and subclassed models are opened, and left as they were."""
 
+import keras
 import linear
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 import synflow_tf
 from synflow_tf.graph import variables
 
-LINES = linear.LINES
-
 
 def _block(line, depth=1):
     """A layer that holds a layer that holds ... two Dense layers."""
-    layers = LINES[line].layers
+    layers = line.layers
 
     class Block(layers.Layer):
         def __init__(self, depth, **kwargs):
@@ -39,7 +39,7 @@ def _block(line, depth=1):
 def _model(line, function, *shapes, **inner):
     """A subclassed model with Dense layers (or others) as attributes."""
 
-    class Net(LINES[line].Model):
+    class Net(line.Model):
         def __init__(self):
             super().__init__()
             for name, layer in inner.items():
@@ -56,19 +56,18 @@ def _model(line, function, *shapes, **inner):
 
 
 def _dense(line, units, **options):
-    return LINES[line].layers.Dense(units, use_bias=False, **options)
+    return line.layers.Dense(units, use_bias=False, **options)
 
 
 def _kernel(layer):
     return np.abs(layer.kernel.numpy().astype(np.float64))
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_layers_within_layers_are_opened(line, depth):
     block = _block(line, depth)
-    x = LINES[line].Input((4,))
-    model = LINES[line].Model(x, block(x))
+    x = line.Input((4,))
+    model = line.Model(x, block(x))
     linear.randomize(model)
     expected = x = linear.positive(4)
     chain = [block]
@@ -95,12 +94,11 @@ STRUCTURES = {
 }
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", STRUCTURES)
 def test_lists_dicts_and_keywords_go_in_and_out(line, case):
     first, second = _dense(line, 3, name="f"), _dense(line, 3, name="s")
 
-    class Both(LINES[line].layers.Layer):
+    class Both(line.layers.Layer):
         def __init__(self):
             super().__init__(name="both")
             self.first, self.second = first, second
@@ -127,8 +125,8 @@ def test_lists_dicts_and_keywords_go_in_and_out(line, case):
                 "nested": [{"x": total}, a],
             }[case]
 
-    inputs = [LINES[line].Input((n,)) for n in (4, 5)]
-    model = LINES[line].Model(inputs, STRUCTURES[case](Both(), *inputs))
+    inputs = [line.Input((n,)) for n in (4, 5)]
+    model = line.Model(inputs, STRUCTURES[case](Both(), *inputs))
     linear.randomize(model)
     a, b = linear.positive(4), linear.positive(5)
     (output,) = linear.run(model, a, b)
@@ -137,7 +135,6 @@ def test_lists_dicts_and_keywords_go_in_and_out(line, case):
     linear.conserved(model, a, b)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_a_layer_that_is_called_twice_has_one_kernel(line):
     inner = _dense(line, 4)
     model = _model(line, lambda me, x: me.inner(me.inner(x)), (4,), inner=inner)
@@ -148,10 +145,9 @@ def test_a_layer_that_is_called_twice_has_one_kernel(line):
     np.testing.assert_allclose(scores["inner/kernel"], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("held", ["list", "dict", "tuple"])
 def test_weights_in_lists_and_dicts_of_a_layer_are_seen(line, held):
-    class Many(LINES[line].layers.Layer):
+    class Many(line.layers.Layer):
         def build(self, shape):
             made = [
                 self.add_weight(name=f"w{i}", shape=(4, 4)) for i in range(3)
@@ -168,8 +164,8 @@ def test_weights_in_lists_and_dicts_of_a_layer_are_seen(line, held):
             return x
 
     layer = Many(name="many")
-    x = LINES[line].Input((4,))
-    model = LINES[line].Model(x, layer(x))
+    x = line.Input((4,))
+    model = line.Model(x, layer(x))
     linear.randomize(model)
     w = [np.abs(v.astype(np.float64)) for v in layer.get_weights()]
     x = linear.positive(4)
@@ -184,7 +180,6 @@ def test_weights_in_lists_and_dicts_of_a_layer_are_seen(line, held):
     assert [id(v) for v in made] == [id(v) for v in layer.weights]
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_a_weight_that_is_read_transposed_has_its_score(line):
     matmul, turn = linear.op(line, "matmul"), linear.op(line, "transpose")
     layer = linear.custom(
@@ -193,8 +188,8 @@ def test_a_weight_that_is_read_transposed_has_its_score(line):
         {"kernel": (4, 3)},
         "tied",
     )
-    x = LINES[line].Input((4,))
-    model = LINES[line].Model(x, layer(x))
+    x = line.Input((4,))
+    model = line.Model(x, layer(x))
     linear.randomize(model)
     w, ones = _kernel(layer), np.ones(4)
     scores = synflow_tf.score(model)
@@ -203,26 +198,24 @@ def test_a_weight_that_is_read_transposed_has_its_score(line):
     np.testing.assert_allclose(scores["tied/kernel"], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_training_and_mask_are_those_of_inference(line):
-    layers = LINES[line].layers
+    layers = line.layers
 
     class Own(layers.Layer):
         def call(self, x, training=None, mask=None):
             return x * 100.0 if training or mask is not None else x * 2.0
 
-    x = LINES[line].Input((3, 4))
+    x = line.Input((3, 4))
     y = Own()(layers.Masking()(x))
-    model = LINES[line].Model(x, y)
+    model = line.Model(x, y)
     x = linear.positive(3, 4)
     (output,) = linear.run(model, x)
     np.testing.assert_allclose(output, model.predict(x, verbose=0), rtol=1e-6)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("how", ["build", "data"])
 def test_a_subclassed_model_is_built_either_way(line, how):
-    class Net(LINES[line].Model):
+    class Net(line.Model):
         def __init__(self):
             super().__init__()
             self.a, self.b = _dense(line, 5), _dense(line, 3)
@@ -231,7 +224,7 @@ def test_a_subclassed_model_is_built_either_way(line, how):
             self.a.build(shape)
             self.b.build((shape[0], 5))
             self.built = True
-            if line == "tf_keras":
+            if line is tf_keras:
                 super().build(shape)
 
         def call(self, x):
@@ -251,10 +244,9 @@ def test_a_subclassed_model_is_built_either_way(line, how):
     )
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("how", ["list", "dict", "arguments"])
 def test_a_subclassed_model_has_two_inputs(line, how):
-    class Net(LINES[line].Model):
+    class Net(line.Model):
         def __init__(self):
             super().__init__()
             self.a, self.b = _dense(line, 3), _dense(line, 3)
@@ -279,7 +271,7 @@ def test_a_subclassed_model_has_two_inputs(line, how):
     else:
         model(left, right)
     linear.randomize(model)
-    if how == "arguments" and line == "keras":
+    if how == "arguments" and line is keras:
         # Keras 3 does not remember the shape of a second argument.
         with pytest.raises(ValueError, match="'right'.*`inputs=`"):
             synflow_tf.score(model)
@@ -292,10 +284,9 @@ def test_a_subclassed_model_has_two_inputs(line, how):
     np.testing.assert_allclose(scores["b/kernel"], _kernel(model.b), rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("subclassed", [False, True])
 def test_open_sizes_are_those_of_inputs(line, subclassed):
-    layers = LINES[line].layers
+    layers = line.layers
     inner = _dense(line, 4)
 
     class Block(layers.Layer):
@@ -320,8 +311,8 @@ def test_open_sizes_are_those_of_inputs(line, subclassed):
             (synflow_tf.score(model, inputs=six), 6),
         ]
     else:
-        x = LINES[line].Input((None, 4))
-        model = LINES[line].Model(x, Block()(x))
+        x = line.Input((None, 4))
+        model = line.Model(x, Block()(x))
         linear.randomize(model)
         with pytest.raises(ValueError, match="`inputs=`"):
             synflow_tf.score(model)
@@ -348,17 +339,16 @@ def _state(model):
     ]
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_losses_nodes_and_attributes_stay_as_they_are(line):
-    layers = LINES[line].layers
+    layers = line.layers
 
     class Own(layers.Layer):
         def __init__(self):
             super().__init__(name="own")
             self.dense = layers.Dense(
                 4,
-                activity_regularizer=LINES[line].regularizers.L2(0.1),
-                kernel_regularizer=LINES[line].regularizers.L1(0.1),
+                activity_regularizer=line.regularizers.L2(0.1),
+                kernel_regularizer=line.regularizers.L1(0.1),
             )
 
         def build(self, shape):
@@ -370,10 +360,10 @@ def test_losses_nodes_and_attributes_stay_as_they_are(line):
             self.add_loss(linear.op(line, "reduce_sum", "sum")(y) * 0.01)
             return y
 
-    x = LINES[line].Input((4,))
+    x = line.Input((4,))
     y = layers.Dense(4, activity_regularizer="l2", name="plain")(x)
     own = Own()
-    model = LINES[line].Model(x, own(y))
+    model = line.Model(x, own(y))
     linear.randomize(model)
     data = np.ones((2, 4), np.float32)
     model(data)
@@ -394,28 +384,24 @@ def test_losses_nodes_and_attributes_stay_as_they_are(line):
     np.testing.assert_allclose(again, losses, rtol=1e-6)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_the_output_of_a_layer_of_the_model_is_still_known(line):
-    layers = LINES[line].layers
+    layers = line.layers
     block = _block(line, 2)
-    x = LINES[line].Input((4,))
+    x = line.Input((4,))
     y = layers.Dense(4, name="plain")(x)
-    model = LINES[line].Model(
-        x, layers.LSTM(3)(layers.Reshape((1, 4))(block(y)))
-    )
+    model = line.Model(x, layers.LSTM(3)(layers.Reshape((1, 4))(block(y))))
     synflow_tf.score(model)
-    part = LINES[line].Model(model.input, model.get_layer("plain").output)
-    other = LINES[line].Model(model.input, block.output)
+    part = line.Model(model.input, model.get_layer("plain").output)
+    other = line.Model(model.input, block.output)
     data = linear.positive(4).astype(np.float32)
     kernel, bias = model.get_layer("plain").get_weights()
     np.testing.assert_allclose(part(data), data @ kernel + bias, rtol=1e-5)
     np.testing.assert_allclose(other(data), block(part(data)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_paths_are_the_same_after_loading(line, tmp_path):
-    @LINES[line].saving.register_keras_serializable(package=f"opening{line}")
-    class Net(LINES[line].Model):
+    @line.saving.register_keras_serializable(package=f"opening{line}")
+    class Net(line.Model):
         def __init__(self, **kwargs):
             super().__init__(**kwargs)
             self.stack = [_dense(line, 4), _dense(line, 4)]
@@ -435,7 +421,7 @@ def test_paths_are_the_same_after_loading(line, tmp_path):
     linear.randomize(model)
     file = str(tmp_path / "model.keras")
     model.save(file)
-    loaded = LINES[line].models.load_model(file)
+    loaded = line.models.load_model(file)
     names = [layer.name for layer in model.stack]
     assert names != [layer.name for layer in loaded.stack]
     scores, again = synflow_tf.score(model), synflow_tf.score(loaded)
@@ -454,10 +440,9 @@ def test_paths_are_the_same_after_loading(line, tmp_path):
     assert kept == masks.kept
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_a_model_of_models_is_read_as_one(line):
 
-    class Inner(LINES[line].Model):
+    class Inner(line.Model):
         def __init__(self):
             super().__init__()
             self.dense = _dense(line, 4)
@@ -465,11 +450,11 @@ def test_a_model_of_models_is_read_as_one(line):
         def call(self, x):
             return self.dense(x)
 
-    x = LINES[line].Input((4,))
-    part = LINES[line].Model(x, _dense(line, 4, name="p")(x), name="part")
-    chain = LINES[line].Sequential([LINES[line].Input((4,)), Inner()])
-    x = LINES[line].Input((4,))
-    model = LINES[line].Model(x, part(chain(part(x))))
+    x = line.Input((4,))
+    part = line.Model(x, _dense(line, 4, name="p")(x), name="part")
+    chain = line.Sequential([line.Input((4,)), Inner()])
+    x = line.Input((4,))
+    model = line.Model(x, part(chain(part(x))))
     linear.randomize(model)
     p = _kernel(part.get_layer("p"))
     inner = _kernel(chain.layers[-1].dense)

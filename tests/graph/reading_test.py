@@ -10,21 +10,18 @@ import tf_keras
 
 import synflow_tf
 
-LINES = linear.LINES
-BOTH = pytest.mark.parametrize("line", LINES)
-
 
 def _chain(line, *layers, shape=(4,), dtype=None):
-    x = y = LINES[line].Input(shape, dtype=dtype)
+    x = y = line.Input(shape, dtype=dtype)
     for layer in layers:
         y = layer(y)
-    model = LINES[line].Model(x, y)
+    model = line.Model(x, y)
     linear.randomize(model)
     return model
 
 
 def _dense(line, units, name, **options):
-    return LINES[line].layers.Dense(units, name=name, **options)
+    return line.layers.Dense(units, name=name, **options)
 
 
 def _kernels(model):
@@ -121,7 +118,6 @@ BETWEEN = {
 }
 
 
-@BOTH
 @pytest.mark.parametrize("case", BETWEEN)
 def test_what_a_layer_does_is_read_through(line, case):
     middle = linear.custom(line, lambda me, x: BETWEEN[case](x))
@@ -131,9 +127,8 @@ def test_what_a_layer_does_is_read_through(line, case):
     _check_chain(model, "a/kernel", "b/kernel")
 
 
-@BOTH
 def test_a_layer_that_prints_assigns_draws_and_counts_is_left_alone(line):
-    layers = LINES[line].layers
+    layers = line.layers
 
     class Busy(layers.Layer):
         def build(self, shape):
@@ -160,10 +155,9 @@ def test_a_layer_that_prints_assigns_draws_and_counts_is_left_alone(line):
     assert len(busy.losses) == len(losses)
 
 
-@BOTH
 def test_a_loaded_saved_model_is_read(line, tmp_path):
     last = _chain(line, _dense(line, 3, "inner"), shape=(6,))
-    if line == "keras":
+    if line is keras:
         last.export(str(tmp_path), verbose=False)
         loaded = keras.layers.TFSMLayer(str(tmp_path), call_endpoint="serve")
     else:
@@ -178,7 +172,7 @@ def test_a_loaded_saved_model_is_read(line, tmp_path):
     model = _chain(line, _dense(line, 6, "a"), loaded)
     scores = synflow_tf.score(model)
     kernel = model.get_layer("a").kernel
-    if line == "keras":  # It shares no variables with what was exported.
+    if line is keras:  # It shares no variables with what was exported.
         inner = next(v for v in loaded.weights if len(v.shape) == 2)
     else:
         inner = last.layers[-1].kernel
@@ -188,9 +182,8 @@ def test_a_loaded_saved_model_is_read(line, tmp_path):
     np.testing.assert_allclose(scores["a/kernel"], w * v.sum(1), rtol=1e-9)
 
 
-@BOTH
 def test_the_cell_of_a_users_own_is_read(line):
-    layers = LINES[line].layers
+    layers = line.layers
 
     class Cell(layers.Layer):
         state_size = output_size = 3
@@ -218,9 +211,8 @@ def test_the_cell_of_a_users_own_is_read(line):
     assert list(scores) == ["rnn/cell/into", "rnn/cell/back"]
 
 
-@BOTH
 def test_raw_operations_are_computed_in_float64(line):
-    model = conformance.TABLE["raw_tensorflow"].build(LINES[line])
+    model = conformance.TABLE["raw_tensorflow"].build(line)
     scores = synflow_tf.score(model)
     kernels = [w for w in linear.magnitudes(model).values() if w.ndim == 2]
     assert len(kernels) == len(scores) == 3
@@ -230,7 +222,6 @@ def test_raw_operations_are_computed_in_float64(line):
     np.testing.assert_allclose(10**scores.log10_flow, flow.sum(), rtol=1e-12)
 
 
-@BOTH
 def test_the_kernels_of_a_users_own_layer_take_part(line):
     own = linear.custom(
         line,
@@ -250,7 +241,6 @@ def test_the_kernels_of_a_users_own_layer_take_part(line):
     )
 
 
-@BOTH
 def test_a_mixture_of_experts_scores_all_experts_and_the_router(line):
     def call(me, x):
         share = tf.nn.softmax(tf.matmul(x, me.router))
@@ -276,7 +266,6 @@ def test_a_mixture_of_experts_scores_all_experts_and_the_router(line):
     )
 
 
-@BOTH
 def test_mixed_precision_has_the_scores_of_float32(line):
     def model(policy):
         return _chain(
@@ -316,7 +305,6 @@ def test_a_model_of_a_thousand_layers_is_read():
     np.testing.assert_allclose(scores.log10_flow, exponent, rtol=1e-9)
 
 
-@BOTH
 def test_a_loop_that_the_data_ends_is_an_error_that_names_the_layer(line):
     def call(me, x):
         return tf.while_loop(
@@ -331,7 +319,6 @@ def test_a_loop_that_the_data_ends_is_an_error_that_names_the_layer(line):
         synflow_tf.score(model)
 
 
-@BOTH
 @pytest.mark.parametrize("way", ["layer", "operation"])
 def test_an_operation_without_a_rule_has_two_ways_out(line, way):
     from synflow_tf.graph import leaves
@@ -374,14 +361,13 @@ def _residual(line, scale, value):
     return linear.custom(line, call, weights, name="block")
 
 
-@BOTH
 @pytest.mark.parametrize("scale", ["scalar", "channels", "tanh"])
 def test_a_scale_of_zeros_counts_as_ones(line, scale):
     def make(value):
         rng = np.random.default_rng(0)
         block = _residual(line, scale, np.float32(value))
-        x = LINES[line].Input((4,))
-        model = LINES[line].Model(x, _dense(line, 3, "head")(block(x)))
+        x = line.Input((4,))
+        model = line.Model(x, _dense(line, 3, "head")(block(x)))
         block.first.assign(rng.normal(size=(4, 5)))
         block.second.assign(rng.normal(size=(5, 4)))
         model.get_layer("head").kernel.assign(rng.normal(size=(4, 3)))
@@ -399,17 +385,16 @@ def test_a_scale_of_zeros_counts_as_ones(line, scale):
     assert not one.findings
 
 
-@BOTH
 def test_the_last_scale_of_a_normalization_that_is_zero_counts_as_ones(line):
-    layers = LINES[line].layers
+    layers = line.layers
 
     def make(gamma):
-        LINES[line].utils.set_random_seed(0)
-        x = LINES[line].Input((8, 8, 3))
+        line.utils.set_random_seed(0)
+        x = line.Input((8, 8, 3))
         a = layers.Conv2D(4, 3, padding="same", name="a")(x)
         b = layers.Conv2D(4, 3, padding="same", name="b")(a)
         b = layers.BatchNormalization(gamma_initializer=gamma, name="bn")(b)
-        return LINES[line].Model(x, layers.Add()([a, b]))
+        return line.Model(x, layers.Add()([a, b]))
 
     zero, one = (
         synflow_tf.compute_masks(make(g), 0.7, rounds=5, progress=False)
@@ -419,19 +404,18 @@ def test_the_last_scale_of_a_normalization_that_is_zero_counts_as_ones(line):
     assert [f.name for f in zero.findings] == ["bn/gamma"]
 
 
-@BOTH
 def test_random_draws_change_no_mask_and_no_seed(line):
-    layers = LINES[line].layers
+    layers = line.layers
 
     class Sampling(layers.Layer):
         def __init__(self):
             super().__init__()
-            if line == "keras":
+            if line is keras:
                 self.seed_generator = keras.random.SeedGenerator(3)
 
         def call(self, x):
             mean, spread = x[:, :3], x[:, 3:]
-            if line == "keras":
+            if line is keras:
                 noise = keras.random.normal(
                     tf.shape(mean), seed=self.seed_generator
                 )
@@ -460,10 +444,9 @@ def test_random_draws_change_no_mask_and_no_seed(line):
     assert all(s.any() for s in synflow_tf.score(model).values())
 
 
-@BOTH
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
 def test_flow_starts_at_the_table_that_tokens_are_read_from(line, dtype):
-    layers = LINES[line].layers
+    layers = line.layers
     model = _chain(
         line,
         layers.Embedding(9, 4, name="table"),
@@ -481,7 +464,6 @@ def test_flow_starts_at_the_table_that_tokens_are_read_from(line, dtype):
     np.testing.assert_allclose(10**scores.log10_flow, flow.sum(), rtol=1e-9)
 
 
-@BOTH
 def test_a_code_starts_flow_as_ones(line):
     def call(me, x):
         return tf.one_hot(tf.cast(x, tf.int32), 4)
@@ -497,11 +479,10 @@ def test_a_code_starts_flow_as_ones(line):
     _check_chain(model, "a/kernel", "b/kernel")
 
 
-@BOTH
 def test_tables_that_are_tied_are_pruned_where_asked_only(line):
-    layers = LINES[line].layers
+    layers = line.layers
 
-    class Tied(LINES[line].Model):
+    class Tied(line.Model):
         def __init__(self):
             super().__init__()
             self.table = layers.Embedding(9, 4)
@@ -527,21 +508,19 @@ def test_tables_that_are_tied_are_pruned_where_asked_only(line):
     assert (asked["table/embeddings"] > 0).all()
 
 
-@BOTH
 def test_what_lookups_find_is_read_by_its_size(line):
-    layers = LINES[line].layers
+    layers = line.layers
     lookup = layers.StringLookup(vocabulary=["a", "b", "c"])
-    x = LINES[line].Input((5,), dtype="string")
+    x = line.Input((5,), dtype="string")
     y = layers.Embedding(5, 4)(lookup(x))
     y = _dense(line, 3, "b")(_dense(line, 6, "a")(y))
-    model = LINES[line].Model(x, y)
+    model = line.Model(x, y)
     for weight in (model.get_layer(n).kernel for n in "ab"):
         weight.assign(np.random.default_rng(0).normal(size=weight.shape))
     _check_chain(model, "a/kernel", "b/kernel")
     assert list(model.predict(tf.constant([["a", "b", "z", "c", "a"]])).shape)
 
 
-@BOTH
 def test_kernels_that_are_computed_count_as_what_is_computed(line):
     def standardized(me, x):
         k = me.kernel
@@ -573,7 +552,6 @@ def test_kernels_that_are_computed_count_as_what_is_computed(line):
         )
 
 
-@BOTH
 def test_low_rank_additions_are_part_of_the_kernel(line):
     def call(me, x):
         return tf.matmul(x, me.kernel + tf.matmul(me.a, me.b) * 0.5)
@@ -587,7 +565,6 @@ def test_low_rank_additions_are_part_of_the_kernel(line):
     assert list(synflow_tf.score(model)) == ["lora/kernel", "last/kernel"]
 
 
-@BOTH
 def test_queries_made_of_weights_alone_have_a_kernel_and_no_bias(line):
     def call(me, x):
         queries = tf.einsum("qi,io->qo", me.probe, me.kernel) + me.shift
@@ -602,7 +579,6 @@ def test_queries_made_of_weights_alone_have_a_kernel_and_no_bias(line):
     assert all(score.all() for score in scores.values())
 
 
-@BOTH
 def test_a_loop_that_begins_with_zeros_has_its_gate_from_the_second_step(line):
     def call(me, x):
         gate = tf.sigmoid(tf.matmul(tf.matmul(x, me.down), me.up))
@@ -624,7 +600,7 @@ def test_a_loop_that_begins_with_zeros_has_its_gate_from_the_second_step(line):
 
 
 def test_quantized_kernels_count_by_their_scale_and_are_not_pruned():
-    model = _chain("keras", _dense("keras", 6, "a"), _dense("keras", 3, "b"))
+    model = _chain(keras, _dense(keras, 6, "a"), _dense(keras, 3, "b"))
     model.get_layer("b").quantize("int8")
     last = model.get_layer("b")
     q = np.abs(np.asarray(last._kernel, np.float64))
@@ -642,12 +618,11 @@ def test_quantized_kernels_count_by_their_scale_and_are_not_pruned():
         synflow_tf.prune(model, 0.5)
 
 
-@BOTH
 def test_two_towers_that_are_multiplied_have_degree_1_each(line):
-    layers = LINES[line].layers
-    x, y = LINES[line].Input((4,)), LINES[line].Input((5,))
+    layers = line.layers
+    x, y = line.Input((4,)), line.Input((5,))
     a, b = _dense(line, 6, "a")(x), _dense(line, 6, "b")(y)
-    model = LINES[line].Model([x, y], layers.Dot(-1)([a, b]))
+    model = line.Model([x, y], layers.Dot(-1)([a, b]))
     linear.randomize(model)
     scores = synflow_tf.score(model)
     w = _kernels(model)
@@ -685,18 +660,16 @@ def test_deep_towers_that_are_multiplied_stay_in_range():
     np.testing.assert_allclose(scores.log10_flow, expected, rtol=1e-9)
 
 
-@BOTH
 def test_an_adjacency_matrix_is_a_gate(line):
-    x, edges = LINES[line].Input((6, 4)), LINES[line].Input((6, 6))
+    x, edges = line.Input((6, 4)), line.Input((6, 6))
     matmul = linear.custom(line, lambda me, a, b: tf.matmul(a, b), name="m")
     h = matmul(edges, _dense(line, 5, "a", use_bias=False)(x))
     h = matmul(edges, _dense(line, 3, "b", use_bias=False)(h))
-    model = LINES[line].Model([x, edges], h)
+    model = line.Model([x, edges], h)
     linear.randomize(model)
     _check_chain(model, "a/kernel", "b/kernel")
 
 
-@BOTH
 @pytest.mark.parametrize("case", ["softmax", "of two exp", "of relu"])
 @pytest.mark.parametrize("time", [3, 12])
 def test_attention_by_hand_is_attention(line, case, time):
@@ -725,7 +698,6 @@ def test_attention_by_hand_is_attention(line, case, time):
         np.testing.assert_allclose(score.sum(), flow.sum(), rtol=1e-9)
 
 
-@BOTH
 def test_queries_are_the_gate_where_keys_meet_the_values_first(line):
     def call(me, x):
         query, key, value = (
@@ -744,7 +716,6 @@ def test_queries_are_the_gate_where_keys_meet_the_values_first(line):
         np.testing.assert_allclose(score.sum(), flow.sum(), rtol=1e-9)
 
 
-@BOTH
 def test_many_attentions_in_a_row_stay_in_range(line):
     def call(me, x):
         for i in range(30):
@@ -774,9 +745,8 @@ def test_many_attentions_in_a_row_stay_in_range(line):
     assert all(score.any() for score in scores.values())
 
 
-@BOTH
 def test_a_projection_of_nodes_that_edges_read_has_the_flow_once(line):
-    class Net(LINES[line].Model):
+    class Net(line.Model):
         def __init__(self):
             super().__init__()
             self.into = _dense(line, 5, "into")
@@ -798,7 +768,6 @@ def test_a_projection_of_nodes_that_edges_read_has_the_flow_once(line):
     np.testing.assert_allclose(scores["into/kernel"], 5 * kernel, rtol=1e-9)
 
 
-@BOTH
 def test_a_kernel_that_a_loop_applies_has_the_flow_once(line):
     def call(me, x):
         def step(t, y):
@@ -818,9 +787,8 @@ def test_a_kernel_that_a_loop_applies_has_the_flow_once(line):
         np.testing.assert_allclose(score.sum(), flow, rtol=1e-9)
 
 
-@BOTH
 def test_a_cell_with_a_projection_of_another_width_is_scored(line):
-    layers = LINES[line].layers
+    layers = line.layers
 
     class Projecting(layers.Layer):
         units = 3
@@ -845,9 +813,8 @@ def test_a_cell_with_a_projection_of_another_width_is_scored(line):
         np.testing.assert_allclose(score.sum(), flow, rtol=1e-9)
 
 
-@BOTH
 def test_a_function_is_read_after_gradients_were_taken_of_it(line):
-    class Own(LINES[line].layers.Layer):
+    class Own(line.layers.Layer):
         @tf.function
         def call(self, x):
             return tf.nn.relu(x) * tf.sigmoid(x)
@@ -858,15 +825,14 @@ def test_a_function_is_read_after_gradients_were_taken_of_it(line):
     _check_chain(model, "a/kernel", "b/kernel")
 
 
-@BOTH
 def test_text_of_any_length_is_read_by_a_recurrent_layer(line):
-    layers = LINES[line].layers
+    layers = line.layers
     split = layers.TextVectorization(20)
     split.adapt(["a b c"])
-    x = LINES[line].Input((1,), dtype="string")
+    x = line.Input((1,), dtype="string")
     y = layers.Embedding(20, 4)(split(x))
     y = layers.SimpleRNN(3, activation="linear", name="rnn")(y)
-    model = LINES[line].Model(x, _dense(line, 2, "b")(y))
+    model = line.Model(x, _dense(line, 2, "b")(y))
     linear.randomize(model)
     scores = synflow_tf.score(model, inputs=np.array([["a b c a"]]))
     w = linear.magnitudes(model)
@@ -882,20 +848,18 @@ def test_text_of_any_length_is_read_by_a_recurrent_layer(line):
     np.testing.assert_allclose(10**scores.log10_flow, flow.sum(), rtol=1e-9)
 
 
-@BOTH
 def test_codes_of_several_columns_start_flow(line):
-    layers = LINES[line].layers
-    x = [LINES[line].Input((1,), name=name) for name in ("age", "income")]
+    layers = line.layers
+    x = [line.Input((1,), name=name) for name in ("age", "income")]
     codes = [
         layers.Discretization([0.0, 1.0], output_mode="one_hot")(y) for y in x
     ]
     y = _dense(line, 2, "b")(layers.Concatenate()(codes))
-    scores = synflow_tf.score(LINES[line].Model(x, y))
+    scores = synflow_tf.score(line.Model(x, y))
     kernel = np.abs(scores["b/kernel"])
     np.testing.assert_allclose(10**scores.log10_flow, kernel.sum(), rtol=1e-9)
 
 
-@BOTH
 def test_experts_that_the_flow_chooses_are_kernels(line):
     def call(me, x):
         best = tf.argmax(tf.matmul(x, me.router), -1)
@@ -912,7 +876,6 @@ def test_experts_that_the_flow_chooses_are_kernels(line):
     np.testing.assert_allclose(scores["own/experts"], expected, rtol=1e-9)
 
 
-@BOTH
 @pytest.mark.parametrize("summed", [False, True])
 def test_complex_filters_are_read(line, summed):
     def call(me, x):
@@ -940,9 +903,8 @@ def test_complex_filters_are_read(line, summed):
     )
 
 
-@BOTH
 def test_dilated_transposed_convolutions_are_those_of_a_kernel_with_zeros(line):
-    layer = LINES[line].layers.Conv2DTranspose
+    layer = line.layers.Conv2DTranspose
     thin = _chain(line, layer(2, 2, dilation_rate=2, name="c"), shape=(4, 5, 3))
     wide = _chain(line, layer(2, 3, name="c"), shape=(4, 5, 3))
     kernel = np.zeros((3, 3, 2, 3), np.float32)
@@ -955,9 +917,8 @@ def test_dilated_transposed_convolutions_are_those_of_a_kernel_with_zeros(line):
     )
 
 
-@BOTH
 def test_containers_within_containers_are_left_alone(line):
-    class Noting(LINES[line].layers.Layer):
+    class Noting(line.layers.Layer):
         def __init__(self):
             super().__init__()
             self.seen = {"deep": ([], {"er": []})}
@@ -977,9 +938,8 @@ def test_containers_within_containers_are_left_alone(line):
     assert [len(deep), len(other["er"])] == before
 
 
-@BOTH
 def test_several_arguments_are_given_by_their_names(line):
-    class Net(LINES[line].Model):
+    class Net(line.Model):
         def __init__(self):
             super().__init__()
             self.a, self.b = _dense(line, 3, "a"), _dense(line, 3, "b")
@@ -998,7 +958,7 @@ def test_several_arguments_are_given_by_their_names(line):
 
 @pytest.mark.parametrize("make", [tf.ragged.constant, None])
 def test_inputs_that_are_not_dense_are_refused(make):
-    model = _chain("keras", _dense("keras", 3, "a"))
+    model = _chain(keras, _dense(keras, 3, "a"))
     x = tf.sparse.eye(4) if make is None else make([[1.0, 2.0], [3.0]])
     with pytest.raises(ValueError, match="`inputs`.*dense.*to_"):
         synflow_tf.score(model, inputs=x)
@@ -1039,7 +999,6 @@ INPUTS = {
 }
 
 
-@BOTH
 @pytest.mark.parametrize("how", INPUTS)
 def test_inputs_say_the_size_of_one_example(line, how):
     model = _chain(
@@ -1051,12 +1010,11 @@ def test_inputs_say_the_size_of_one_example(line, how):
     np.testing.assert_allclose(scores["a/kernel"], expected, rtol=1e-9)
 
 
-@BOTH
 def test_inputs_are_taken_in_the_structure_of_the_model(line):
-    layers = LINES[line].layers
-    x = {n: LINES[line].Input((None, 4), name=n) for n in ("u", "v")}
+    layers = line.layers
+    x = {n: line.Input((None, 4), name=n) for n in ("u", "v")}
     y = layers.Add()([_dense(line, 3, f"of_{n}")(v) for n, v in x.items()])
-    model = LINES[line].Model(x, y)
+    model = line.Model(x, y)
     linear.randomize(model)
     given = {n: np.ones((2, 3, 4), np.float32) for n in ("v", "u")}
     scores = synflow_tf.score(model, inputs=given)
@@ -1068,9 +1026,8 @@ def test_inputs_are_taken_in_the_structure_of_the_model(line):
         synflow_tf.score(model, inputs=(3, 4))
 
 
-@BOTH
 def test_a_model_that_makes_its_weights_when_called_is_refused_whole(line):
-    class Net(LINES[line].Model):
+    class Net(line.Model):
         def __init__(self):
             super().__init__()
             self.dense = _dense(line, 3, "dense")

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import warnings
 
+import common
 import keras
 import numpy as np
 import pytest
@@ -24,18 +25,12 @@ import synflow_tf
 from synflow_tf import linearize
 from synflow_tf.graph import variables
 
-LINES = {"keras": keras, "tf_keras": tf_keras}
-BOTH = pytest.mark.parametrize("line", LINES)
-# What the lines share, in `make test` for one of them only.
-ONE = pytest.mark.parametrize(
-    "line", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)]
-)
 ROOT = pathlib.Path(__file__).parents[2]
 
 # The networks that `make test` builds, of most families the smallest; all
 # others are slow. Of tf_keras, what only it has and one that both have.
 _QUICK = {
-    "keras": {
+    keras: {
         "ConvNeXtTiny",
         "DenseNet121",
         "EfficientNetB0",
@@ -48,7 +43,7 @@ _QUICK = {
         "VGG16",
         "Xception",
     },
-    "tf_keras": {"RegNetY002", "ResNet50"},
+    tf_keras: {"RegNetY002", "ResNet50"},
 }
 _USUAL = ["ResNet50", "MobileNetV2", "EfficientNetB0", "DenseNet121"]
 USUAL = pytest.mark.parametrize("name", _USUAL)
@@ -60,7 +55,7 @@ _COMPRESSIONS = {2: 10, 4: 100}
 
 def _builders(line):
     """The functions that build a network, by name."""
-    members = inspect.getmembers(LINES[line].applications, inspect.isfunction)
+    members = inspect.getmembers(line.applications, inspect.isfunction)
     return {
         name: function
         for name, function in members
@@ -78,7 +73,7 @@ def _every_network():
 
 def _build(line, name, size=None):
     """A network of 10 classes, of a size or the smallest that it takes."""
-    LINES[line].utils.set_random_seed(0)
+    line.utils.set_random_seed(0)
     builder = _builders(line)[name]
     for least in [size] if size else range(32, 129):
         try:
@@ -94,7 +89,7 @@ def _build(line, name, size=None):
 def _memory():
     """Gives back the memory of a network after its test."""
     yield
-    for line in LINES.values():
+    for line in common.LINES:
         line.backend.clear_session()
     gc.collect()
 
@@ -123,33 +118,41 @@ class _Watching(synflow_tf.scorers.SynFlow):
         super().__init__()
         self.seen = []
 
-    def inspect(self, graph, variables, weights, inputs):
-        tensors = zip(variables, weights, strict=True)
-        linear = linearize.LinearWeights(tensors, weights[0].dtype)
-        linear.unit *= 2  # the input of constants and embeddings
-        doubled = [2 * x for x in inputs]
-        outputs = linearize.run(linearize.lower(graph), linear, doubled)
-        flow = sum(float(tf.reduce_sum(x)) for x in outputs)
-        self.log10_of_twice = math.log10(flow)
-        self.log10_of_twice += float(linear.range.exponent) * math.log10(2)
-        inspected = super().inspect(graph, variables, weights, inputs)
-        self.flowing = [bool(tf.reduce_any(s > 0)) for s in inspected[0]]
-        return inspected
+    def bind(self, model, weights, graph):
+        bound = super().bind(model, weights, graph)
+        score, check = bound.score, bound.check
 
-    def score(self, graph, variables, weights, inputs):
-        scores, flow = super().score(graph, variables, weights, inputs)
+        def noted(tensors, round):
+            scores, flow = score(tensors, round)
+            kept = tf.math.count_nonzero(_flat(tensors))
+            finite = tf.reduce_all(tf.math.is_finite(_flat(scores)))
+            tf.numpy_function(self._note, [kept, finite], [])
+            return scores, flow
 
-        def note(*values):
-            self.seen.append(values)
-            return []
+        def checked(tensors):
+            pairs = zip([w.variable for w in weights], tensors, strict=True)
+            linear = linearize.LinearWeights(pairs, tensors[0].dtype)
+            linear.unit *= 2  # the input of constants and embeddings
+            lowered = linearize.lower(graph)
+            doubled = [2 * x for x in linearize.ones(lowered, linear.dtype)]
+            outputs = linearize.run(lowered, linear, doubled)
+            flow = sum(float(tf.reduce_sum(x)) for x in outputs)
+            self.log10_of_twice = math.log10(flow)
+            self.log10_of_twice += float(linear.range.exponent) * math.log10(2)
+            scores = check(tensors)
+            self.flowing = [bool(tf.reduce_any(s > 0)) for s in scores]
+            return scores
 
-        def flat(tensors):
-            return tf.concat([tf.reshape(x, [-1]) for x in tensors], axis=0)
+        bound.score, bound.check = noted, checked
+        return bound
 
-        kept = tf.math.count_nonzero(flat(weights))
-        finite = tf.reduce_all(tf.math.is_finite(flat(scores)))
-        tf.numpy_function(note, [kept, finite], [])
-        return scores, flow
+    def _note(self, *values):
+        self.seen.append(values)
+        return []
+
+
+def _flat(tensors):
+    return tf.concat([tf.reshape(x, [-1]) for x in tensors], axis=0)
 
 
 def _check(model):
@@ -183,9 +186,8 @@ def _check(model):
     assert unchanged
 
 
-@BOTH
 def test_the_networks_are_found(line):
-    assert _QUICK["keras"] | _QUICK[line] <= set(_builders(line))
+    assert _QUICK[keras] | _QUICK[line] <= set(_builders(line))
 
 
 @pytest.mark.parametrize(("line", "name"), list(_every_network()))
@@ -194,7 +196,6 @@ def test_a_network_at_its_smallest_input(line, name):
 
 
 @pytest.mark.slow
-@BOTH
 @USUAL
 def test_a_network_at_its_usual_input_and_1000_classes(line, name):
     model = _builders(line)[name](weights=None)
@@ -204,7 +205,6 @@ def test_a_network_at_its_usual_input_and_1000_classes(line, name):
 
 
 @pytest.mark.slow
-@BOTH
 @USUAL
 @pytest.mark.parametrize("compression", [100, 1000])
 def test_empty_kernels_are_reported_with_the_path_beside(
@@ -236,7 +236,7 @@ def test_empty_kernels_are_reported_with_the_path_beside(
         assert f"All weights of {len(empty)} of {len(masks)} kernels" in told[0]
 
 
-@ONE
+@common.ONE
 @pytest.mark.parametrize(
     "name",
     ["MobileNetV2", pytest.param("ResNet50", marks=pytest.mark.slow)],
@@ -260,7 +260,7 @@ def test_rescaling_changes_no_bit_of_masks_and_scores(line, name):
         np.testing.assert_array_equal(scores, without[path])
 
 
-@ONE
+@common.ONE
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_float32_reaches_beyond_its_range_by_rescaling(line):
     model = _build(line, "ResNet50", 32)
@@ -275,7 +275,7 @@ def test_float32_reaches_beyond_its_range_by_rescaling(line):
         synflow_tf.score(model, scorer=scorer)
 
 
-@ONE
+@common.ONE
 def test_the_benchmark_writes_a_table(line, tmp_path):
     path = tmp_path / "table.md"
     command = [sys.executable, str(ROOT / "benchmarks" / "applications.py")]

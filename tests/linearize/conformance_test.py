@@ -5,13 +5,12 @@ import functools
 import typing
 from unittest import mock
 
+import common
 import conformance
 import conformance_layers
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras
 from sklearn import datasets
 
 import synflow_tf
@@ -19,10 +18,8 @@ from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
 from synflow_tf.graph import kernels as kernels_lib
 from synflow_tf.graph import variables
-from synflow_tf.linearize import executor
+from synflow_tf.linearize import rescaling
 
-LINES = {"keras": keras, "tf_keras": tf_keras}
-BOTH = pytest.mark.parametrize("line", LINES)
 PRUNING = {"compression": 10, "rounds": 10}
 # Branches of tiny models are emptied, and Keras 3 warns of layers without a
 # `build` and of its own use of NumPy.
@@ -44,8 +41,8 @@ _LONGEST = (
 
 def _rescaling():
     """Tiny models stay in range: within this they rescale at every kernel."""
-    kernels = dict.fromkeys(executor._KERNELS, 1)
-    return mock.patch.multiple(executor, _RANGE=0, _KERNELS=kernels)
+    kernels = dict.fromkeys(rescaling._KERNELS, 1)
+    return mock.patch.multiple(rescaling, _BITS=0, _KERNELS=kernels)
 
 
 def _cases(names=tuple(conformance.TABLE), in_turn=False):
@@ -57,12 +54,12 @@ def _cases(names=tuple(conformance.TABLE), in_turn=False):
     cases = []
     for number, name in enumerate(names):
         skip = conformance.TABLE[name].skip
-        for turn, line in enumerate(LINES):
+        for turn, line in enumerate(common.LINES):
             marks = ()
             if line in skip:
                 marks = pytest.mark.skip(reason=skip[line])
             elif (in_turn or name in _LONGEST) and (
-                not skip and number % len(LINES) != turn
+                not skip and number % 2 != turn
             ):
                 marks = pytest.mark.slow
             cases.append(pytest.param(name, line, marks=marks))
@@ -121,7 +118,7 @@ class Result:
 def _computed(name, line):
     """Scores and masks of a model that nothing is done to afterwards."""
     entry = conformance.TABLE[name]
-    model = entry.build(LINES[line])
+    model = entry.build(line)
     x = entry.data(4)
     before = _state(model, x)
     scores = synflow_tf.score(model)
@@ -133,7 +130,7 @@ def _computed(name, line):
 @functools.lru_cache(maxsize=2)
 def _pruned(name, line):
     """A model, pruned without rescaling, and its masks."""
-    model = conformance.TABLE[name].build(LINES[line])
+    model = conformance.TABLE[name].build(line)
     scorer = synflow_tf.scorers.SynFlow(rescale=False)
     return model, synflow_tf.prune(model, scorer=scorer, **PRUNING)
 
@@ -143,7 +140,7 @@ def _trained(name, line):
     """A model that was pruned and then trained, and its kernels before."""
     model, _ = _pruned(name, line)
     before = _kernels(model)
-    optimizer = LINES[line].optimizers.Adam(0.01)
+    optimizer = line.optimizers.Adam(0.01)
     # XLA would take most of the time.
     _fit(conformance.TABLE[name], model, optimizer, jit_compile=False)
     return model, before
@@ -286,17 +283,16 @@ def test_removed_weights_stay_zero_in_training(name, line):
     _check_training_kept(_pruned(name, line)[1], before, _kernels(model))
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize(
     "name",
     ["mlp_tanh", "squeeze_excite", "causal_attention", "subclassed_block"],
 )
 def test_removed_weights_stay_zero_under_momentum(name, line):
     entry = conformance.TABLE[name]
-    model = entry.build(LINES[line])
+    model = entry.build(line)
     masks = synflow_tf.prune(model, **PRUNING)
     before = _kernels(model)
-    _fit(entry, model, LINES[line].optimizers.SGD(0.05, momentum=0.9))
+    _fit(entry, model, line.optimizers.SGD(0.05, momentum=0.9))
     _check_training_kept(masks, before, _kernels(model))
 
 
@@ -305,9 +301,7 @@ def test_masks_survive_saving_and_loading(name, line, tmp_path):
     model, _ = _trained(name, line)
     _, masks = _pruned(name, line)
     model.save(tmp_path / "model.keras")
-    loaded = LINES[line].saving.load_model(
-        tmp_path / "model.keras", compile=False
-    )
+    loaded = line.saving.load_model(tmp_path / "model.keras", compile=False)
     assert synflow_tf.Masks.from_model(loaded) == masks
     x = conformance.TABLE[name].data(4)
     pairs = zip(_predict(model, x), _predict(loaded, x), strict=True)
@@ -320,7 +314,6 @@ def test_masks_survive_saving_and_loading(name, line, tmp_path):
         np.testing.assert_array_equal(kept, masks[weight.path])
 
 
-@BOTH
 def test_queries_keys_and_values_of_one_kernel_all_keep_weights(line):
     masks = _computed("fused_transformer", line).masks
     for block in range(2):
@@ -331,7 +324,6 @@ def test_queries_keys_and_values_of_one_kernel_all_keep_weights(line):
             assert part.any()
 
 
-@BOTH
 def test_both_halves_of_a_gated_linear_unit_have_scores(line):
     kernel, _ = _computed("gated_linear_unit", line).scores.values()
     sums = [part.sum() for part in np.split(kernel, 2, axis=1)]
@@ -339,7 +331,6 @@ def test_both_halves_of_a_gated_linear_unit_have_scores(line):
     assert sums[0] > 0
 
 
-@BOTH
 def test_what_a_layer_says_is_prunable_is_pruned(line):
     masks = _computed("prunable_by_protocol", line).masks
     names = [path.rpartition("/")[2] for path in masks]
@@ -371,7 +362,6 @@ def _functional_twin(line):
 @functools.lru_cache
 def _twins(line):
     """A subclassed model and a functional one, with the same weights."""
-    line = LINES[line]
     line.utils.set_random_seed(3)
     model = conformance_layers.of(line).ResNet()
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
@@ -388,7 +378,6 @@ def _twins(line):
     return model, twin
 
 
-@BOTH
 @pytest.mark.parametrize("rounds", [1, 4, 30])
 def test_a_subclassed_model_gets_the_masks_of_its_functional_twin(line, rounds):
     masks, expected = (
@@ -406,7 +395,6 @@ def test_a_subclassed_model_gets_the_masks_of_its_functional_twin(line, rounds):
 @functools.lru_cache(maxsize=2)
 def _trained_on_digits(line):
     """A chain of layers with biases, trained until they are not 0."""
-    line = LINES[line]
     k = line.layers
     line.utils.set_random_seed(0)
     model = line.Sequential(
@@ -436,7 +424,6 @@ def _trained_on_digits(line):
     return model
 
 
-@BOTH
 def test_the_scores_of_a_trained_chain_sum_to_the_flow_in_every_layer(line):
     scores = synflow_tf.score(_trained_on_digits(line))
     assert len(scores) == 3
@@ -444,6 +431,5 @@ def test_the_scores_of_a_trained_chain_sum_to_the_flow_in_every_layer(line):
     np.testing.assert_allclose(sums, 10**scores.log10_flow, rtol=1e-9)
 
 
-@BOTH
 def test_the_flow_of_a_trained_model_is_homogeneous(line):
     _check_homogeneous(_trained_on_digits(line), [_positive((8, 8, 1))])

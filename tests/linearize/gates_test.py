@@ -7,7 +7,6 @@ import pytest
 import synflow_tf
 from synflow_tf.graph import variables
 
-LINES = linear.LINES
 _T, _D, _K = 3, 4, 2  # Steps, width, size of the queries, keys and values.
 
 
@@ -34,7 +33,7 @@ def _parts(line, how, y, count):
 def _attention(line, q, k, v):
     turned = linear.op(line, "transpose")(k, (0, 2, 1))
     a = linear.op(line, "matmul")(q, turned) * 0.5
-    a = LINES[line].layers.Softmax()(a)
+    a = line.layers.Softmax()(a)
     return linear.op(line, "matmul")(a, v)
 
 
@@ -43,7 +42,7 @@ def _glu(line, a, b):
 
 
 def _swiglu(line, a, b):
-    return LINES[line].layers.Activation("swish")(b) * a
+    return line.layers.Activation("swish")(b) * a
 
 
 def _highway(line, h, z):
@@ -78,28 +77,28 @@ HOWS = [
 
 def _fused(line, how, join, bias=False, norm=False):
     join, count = JOINS[join]
-    layers = LINES[line].layers
-    x = LINES[line].Input((_T, _D))
+    layers = line.layers
+    x = line.Input((_T, _D))
     h = layers.Dense(_D, use_bias=False, name="before")(x)
     y = layers.Dense(count * _K, use_bias=bias, name="fused")(h)
     if norm:
         y = layers.LayerNormalization(name="norm")(y)
     out = join(line, *_parts(line, how, y, count))
     out = layers.Dense(3, use_bias=False, name="after")(out)
-    return LINES[line].Model(x, out)
+    return line.Model(x, out)
 
 
 def _separate(line, join):
     join, count = JOINS[join]
-    layers = LINES[line].layers
-    x = LINES[line].Input((_T, _D))
+    layers = line.layers
+    x = line.Input((_T, _D))
     h = layers.Dense(_D, use_bias=False, name="before")(x)
     parts = [
         layers.Dense(_K, use_bias=False, name=f"part{i}")(h)
         for i in range(count)
     ]
     out = layers.Dense(3, use_bias=False, name="after")(join(line, *parts))
-    return LINES[line].Model(x, out)
+    return line.Model(x, out)
 
 
 def _check(fused, separate):
@@ -126,20 +125,17 @@ def _check(fused, separate):
         np.testing.assert_allclose(scores[path], parts[path], rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("join", ["attention", "glu"])
 def test_a_fused_projection_scores_as_separate_ones(line, how, join):
     _check(_fused(line, how, join), _separate(line, join))
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("join", ["swiglu", "highway", "lstm"])
 def test_fused_gates_score_as_separate_ones(line, join):
     _check(_fused(line, "split", join, bias=True), _separate(line, join))
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_the_separate_gates_of_an_lstm_are_those_of_numpy(line):
     # So that what fused ones are compared with is right itself.
     model = _separate(line, "lstm")
@@ -162,7 +158,6 @@ def test_the_separate_gates_of_an_lstm_are_those_of_numpy(line):
         )
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_a_fused_projection_with_normalization_scores_in_every_column(line):
     model = _fused(line, "split", "attention", norm=True)
     linear.randomize(model)
@@ -172,9 +167,8 @@ def test_a_fused_projection_with_normalization_scores_in_every_column(line):
     np.testing.assert_allclose(blocks, 10**scores.log10_flow, rtol=1e-9)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_fused_projections_survive_pruning_in_all_their_parts(line):
-    LINES[line].utils.set_random_seed(0)
+    line.utils.set_random_seed(0)
     model = _fused(line, "transpose, index", "attention")
     masks = synflow_tf.compute_masks(model, 0.5, rounds=20, progress=False)
     blocks = masks["fused/kernel"].reshape(_D, 3, _K).any((0, 2))

@@ -1,9 +1,11 @@
 """Sums, products, gates and contractions, against NumPy."""
 
+import keras
 import linear
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 import synflow_tf
 
@@ -68,7 +70,7 @@ ONE = {
     ),
     "x * tanh(softplus(x))": (
         lambda n, x: (
-            x * linear.op(n, "tanh")(LINES[n].layers.Activation("softplus")(x))
+            x * linear.op(n, "tanh")(n.layers.Activation("softplus")(x))
         ),
         lambda x: x,
     ),
@@ -193,19 +195,19 @@ TWO = {
     "a + b": (lambda n, a, b: a + b, lambda a, b: a + b),
     "a - b": (lambda n, a, b: a - b, lambda a, b: a + b),
     "a + b + a": (
-        lambda n, a, b: LINES[n].layers.Add()([a, b, a]),
+        lambda n, a, b: n.layers.Add()([a, b, a]),
         lambda a, b: 2 * a + b,
     ),
     "Subtract": (
-        lambda n, a, b: LINES[n].layers.Subtract()([a, b]),
+        lambda n, a, b: n.layers.Subtract()([a, b]),
         lambda a, b: a + b,
     ),
     "Maximum": (
-        lambda n, a, b: LINES[n].layers.Maximum()([a, b, b]),
+        lambda n, a, b: n.layers.Maximum()([a, b, b]),
         lambda a, b: a + 2 * b,
     ),
     "Minimum": (
-        lambda n, a, b: LINES[n].layers.Minimum()([a, b]),
+        lambda n, a, b: n.layers.Minimum()([a, b]),
         lambda a, b: a + b,
     ),
     "maximum": (
@@ -217,7 +219,7 @@ TWO = {
         lambda a, b: a + b,
     ),
     "Average": (
-        lambda n, a, b: LINES[n].layers.Average()([a, b]),
+        lambda n, a, b: n.layers.Average()([a, b]),
         lambda a, b: (a + b) / 2,
     ),
     "sum of different shapes": (
@@ -245,7 +247,7 @@ TWO = {
     "softmax(a) * b": (
         lambda n, a, b: (
             linear.op(n, "softmax")(a) * b
-            if n == "keras"
+            if n is keras
             else tf.nn.softmax(a) * b
         ),
         lambda a, b: b,
@@ -263,11 +265,11 @@ TWO = {
         lambda a, b: a,
     ),
     "three operands": (
-        lambda n, a, b: LINES[n].layers.Multiply()(
+        lambda n, a, b: n.layers.Multiply()(
             [
-                LINES[n].layers.Activation("sigmoid")(b),
+                n.layers.Activation("sigmoid")(b),
                 a,
-                LINES[n].layers.Activation("tanh")(b),
+                n.layers.Activation("tanh")(b),
             ]
         ),
         lambda a, b: a,
@@ -285,11 +287,10 @@ def _mixed(line, a, b, gate):
 
 
 def _model(line, expression, shapes):
-    inputs = [LINES[line].Input(shape) for shape in shapes]
-    return LINES[line].Model(inputs, expression(line, *inputs))
+    inputs = [line.Input(shape) for shape in shapes]
+    return line.Model(inputs, expression(line, *inputs))
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", ONE)
 def test_an_operation_is_the_map_that_numpy_says(line, case):
     expression, expected = ONE[case]
@@ -302,7 +303,6 @@ def test_an_operation_is_the_map_that_numpy_says(line, case):
     linear.conserved(model, x)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", TWO)
 def test_where_two_tensors_meet_it_is_what_numpy_says(line, case):
     expression, expected = TWO[case]
@@ -323,8 +323,8 @@ _FUNCTIONS = """
     sparsemax sqrt square squareplus swish tan tanh tanh_shrink threshold
     trunc
 """.split()
-_MODULES = {"keras": [("ops", LINES["keras"].ops)]}
-_MODULES["tf_keras"] = [("nn", tf.nn), ("math", tf.math), ("tf", tf)]
+_MODULES = {keras: [("ops", keras.ops)]}
+_MODULES[tf_keras] = [("nn", tf.nn), ("math", tf.math), ("tf", tf)]
 # What they need besides a tensor.
 _MORE = {
     "clip": (-0.5, 0.5),
@@ -335,10 +335,10 @@ _MORE = {
 }
 # A number that Keras multiplies an activation by is one of the map's.
 _FACTORS = {
-    ("keras", "hard_sigmoid"): 1 / 6,
-    ("keras", "log10"): 1 / np.log(10),
-    ("keras", "log2"): 1 / np.log(2),
-    ("keras", "sparse_sigmoid"): 1 / 2,
+    (keras, "hard_sigmoid"): 1 / 6,
+    (keras, "log10"): 1 / np.log(10),
+    (keras, "log2"): 1 / np.log(2),
+    (keras, "sparse_sigmoid"): 1 / 2,
 }
 ACTIVATIONS = [
     (line, where, name)
@@ -353,7 +353,7 @@ def test_all_functions_are_tried_somewhere():
     assert set(_FUNCTIONS) == {name for _, _, name in ACTIVATIONS}
 
 
-@pytest.mark.parametrize("line,where,name", ACTIVATIONS)
+@pytest.mark.parametrize("line, where, name", ACTIVATIONS)
 def test_an_activation_is_the_identity(line, where, name):
     function = getattr(dict(_MODULES[line])[where], name)
     model = _model(
@@ -426,7 +426,6 @@ WITH_WEIGHT = {
 }
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", WITH_WEIGHT)
 def test_a_weight_in_an_opened_layer_counts_by_its_magnitude(line, case):
     shape, call, expected = WITH_WEIGHT[case]
@@ -451,19 +450,18 @@ def test_a_weight_in_an_opened_layer_counts_by_its_magnitude(line, case):
 
 def _two_kernels(line, first, second, joined, gate_units=6, pooled=False):
     """Two Dense layers of one input, trunk and gate, and what joins them."""
-    layers = LINES[line].layers
-    x = LINES[line].Input((3, 4))
+    layers = line.layers
+    x = line.Input((3, 4))
     a = layers.Dense(6, first, name="a")(x)
     source = layers.GlobalAveragePooling1D(keepdims=True)(x) if pooled else x
     b = layers.Dense(gate_units, second, name="b")(source)
-    model = LINES[line].Model(x, joined(a, b))
+    model = line.Model(x, joined(a, b))
     linear.randomize(model)
     return model
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_squeeze_and_excite_lets_the_trunk_through(line):
-    layers = LINES[line].layers
+    layers = line.layers
     model = _two_kernels(
         line,
         "relu",
@@ -487,7 +485,6 @@ def test_squeeze_and_excite_lets_the_trunk_through(line):
     linear.conserved(model, x)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_a_gate_whose_kernel_is_all_zeros_is_open(line):
     model = _two_kernels(line, None, "sigmoid", lambda a, b: a * b)
     model.get_layer("b").kernel.assign(np.zeros((4, 6)))
@@ -500,7 +497,6 @@ def test_a_gate_whose_kernel_is_all_zeros_is_open(line):
     assert not scores["b/kernel"].any()
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(
     "trunk,gate",
@@ -513,7 +509,7 @@ def test_a_gate_whose_kernel_is_all_zeros_is_open(line):
     ],
 )
 def test_the_more_bounded_side_is_the_gate(line, trunk, gate, turned):
-    if line == "tf_keras" and "relu6" in (trunk, gate):
+    if line is tf_keras and "relu6" in (trunk, gate):
         trunk, gate = (
             tf.nn.relu6 if x == "relu6" else x for x in (trunk, gate)
         )
@@ -526,7 +522,6 @@ def test_the_more_bounded_side_is_the_gate(line, trunk, gate, turned):
     np.testing.assert_allclose(output, expected, rtol=1e-13)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("turned", [False, True])
 def test_of_equal_sides_the_smaller_is_the_gate(line, turned):
     model = _two_kernels(
@@ -542,10 +537,9 @@ def test_of_equal_sides_the_smaller_is_the_gate(line, turned):
     np.testing.assert_allclose(output, expected, rtol=1e-13)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("turned", [False, True])
 def test_of_equal_sizes_the_gate_is_what_comes_from_the_other(line, turned):
-    layers = LINES[line].layers
+    layers = line.layers
 
     def joined(a, b):
         del b
@@ -559,9 +553,8 @@ def test_of_equal_sizes_the_gate_is_what_comes_from_the_other(line, turned):
     np.testing.assert_allclose(output, expected, rtol=1e-13)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_a_gate_gives_its_trunk_no_score(line):
-    layers = LINES[line].layers
+    layers = line.layers
 
     def gated(a, b):
         del b
@@ -584,15 +577,14 @@ def test_a_gate_gives_its_trunk_no_score(line):
         np.testing.assert_allclose(with_gate[path].sum(), flow, rtol=1e-9)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_a_gate_within_a_gate(line):
-    layers = LINES[line].layers
-    x = LINES[line].Input((4,))
+    layers = line.layers
+    x = line.Input((4,))
     trunk = layers.Dense(5, name="t")(x)
     u = layers.Dense(3, "relu", name="u")(trunk)
     inner = layers.Dense(3, "sigmoid", name="inner")(u)
     gate = layers.Dense(5, "sigmoid", name="outer")(u * inner)
-    model = LINES[line].Model(x, trunk * gate)
+    model = line.Model(x, trunk * gate)
     linear.randomize(model)
     w = {k: v for k, v in linear.magnitudes(model).items() if "kernel" in k}
     ones = np.ones(4)
@@ -614,13 +606,12 @@ def test_a_gate_within_a_gate(line):
         np.testing.assert_allclose(scores[path].sum(), t.sum(), rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_one_gate_used_twice_has_the_flow_once(line):
-    layers = LINES[line].layers
-    x = LINES[line].Input((4,))
+    layers = line.layers
+    x = line.Input((4,))
     a, b = (layers.Dense(5, name=name)(x) for name in "ab")
     z = layers.Dense(5, "sigmoid", name="z")(x)
-    model = LINES[line].Model(x, z * a + (1 - z) * b)
+    model = line.Model(x, z * a + (1 - z) * b)
     linear.randomize(model)
     w = linear.magnitudes(model)
     through = (w["a/kernel"] + w["b/kernel"]).sum(0)
@@ -631,13 +622,12 @@ def test_one_gate_used_twice_has_the_flow_once(line):
     np.testing.assert_allclose(scores["b/kernel"], w["b/kernel"], rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_what_divides_has_the_value_1_and_scores(line):
-    layers = LINES[line].layers
-    x = LINES[line].Input((4,))
+    layers = line.layers
+    x = line.Input((4,))
     a = layers.Dense(5, name="a")(x)
     b = layers.Dense(5, "softplus", name="b")(x)
-    model = LINES[line].Model(x, a / (1.0 + b))
+    model = line.Model(x, a / (1.0 + b))
     linear.randomize(model)
     w = linear.magnitudes(model)
     (output,) = linear.run(model, np.ones((1, 4)))
@@ -650,8 +640,8 @@ def test_what_divides_has_the_value_1_and_scores(line):
 
 def _attention(line, spelled, keys=3, causal=False):
     """One head of attention over 3 steps, spelled out."""
-    layers = LINES[line].layers
-    x = LINES[line].Input((3, 4))
+    layers = line.layers
+    x = line.Input((3, 4))
     q, k = (layers.Dense(keys, use_bias=False, name=n)(x) for n in "qk")
     v = layers.Dense(5, use_bias=False, name="v")(x)
     einsum, matmul = linear.op(line, "einsum"), linear.op(line, "matmul")
@@ -676,7 +666,7 @@ def _attention(line, spelled, keys=3, causal=False):
             out = layers.Dot((2, 1))([a, v])
         else:
             out = einsum("bqk,bkd->bqd", a, v)
-    return LINES[line].Model(x, out)
+    return line.Model(x, out)
 
 
 def _numpy_attention(x, wq, wk, wv):
@@ -696,7 +686,6 @@ def _numpy_attention(x, wq, wk, wv):
     return a @ v, scores
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("spelled", ["matmul", "einsum", "Dot", "keys first"])
 def test_attention_spelled_out_is_what_numpy_says(line, spelled):
     model = _attention(line, spelled)
@@ -716,7 +705,6 @@ def test_attention_spelled_out_is_what_numpy_says(line, spelled):
     linear.conserved(model, x)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("spelled", ["matmul", "einsum", "Dot", "keys first"])
 def test_attention_without_scores_is_the_mean(line, spelled):
     model = _attention(line, spelled)
@@ -729,14 +717,13 @@ def test_attention_without_scores_is_the_mean(line, spelled):
     np.testing.assert_allclose(output[0], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_masked_attention_sees_all_keys(line):
-    layers = LINES[line].layers
-    x = LINES[line].Input((3, 4))
+    layers = line.layers
+    x = line.Input((3, 4))
     q, k, v = (layers.Dense(4, use_bias=False, name=n)(x) for n in "qkv")
     a = linear.op(line, "einsum")("bqd,bkd->bqk", q, k)
     a = layers.Softmax()(a + np.triu(np.full((3, 3), -1e9, np.float32), 1))
-    model = LINES[line].Model(x, linear.op(line, "matmul")(a, v))
+    model = line.Model(x, linear.op(line, "matmul")(a, v))
     linear.randomize(model)
     w = linear.magnitudes(model)
     x = linear.positive(3, 4)
@@ -755,13 +742,12 @@ ATTENTION = {
 }
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", ATTENTION)
 def test_the_attention_layer_is_attention_spelled_out(line, case):
-    layers = LINES[line].layers
-    x = LINES[line].Input((3, 4))
+    layers = line.layers
+    x = line.Input((3, 4))
     q, v, k = (layers.Dense(4, use_bias=False, name=n)(x) for n in "qvk")
-    model = LINES[line].Model(x, ATTENTION[case](layers, q, v, k))
+    model = line.Model(x, ATTENTION[case](layers, q, v, k))
     linear.randomize(model)
     w = linear.magnitudes(model)
     kernels = [w[f"{n}/kernel"] for n in "qkv"]
@@ -772,12 +758,11 @@ def test_the_attention_layer_is_attention_spelled_out(line, case):
         np.testing.assert_allclose(scores[path], expected[path], rtol=1e-11)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_additive_attention_is_positive_and_conserves_the_flow(line):
-    layers = LINES[line].layers
-    x = LINES[line].Input((3, 4))
+    layers = line.layers
+    x = line.Input((3, 4))
     q, v = (layers.Dense(4, use_bias=False, name=n)(x) for n in "qv")
-    model = LINES[line].Model(x, layers.AdditiveAttention()([q, v]))
+    model = line.Model(x, layers.AdditiveAttention()([q, v]))
     linear.randomize(model)
     w = linear.magnitudes(model)
     x = linear.positive(3, 4)
@@ -790,13 +775,12 @@ def test_additive_attention_is_positive_and_conserves_the_flow(line):
     linear.conserved(model, x)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("heads", [1, 2])
 def test_multi_head_attention_is_what_numpy_says(line, heads):
-    layers = LINES[line].layers
-    x = LINES[line].Input((3, 4))
+    layers = line.layers
+    x = line.Input((3, 4))
     layer = layers.MultiHeadAttention(heads, 3, value_dim=5, name="mha")
-    model = LINES[line].Model(x, layer(x, x))
+    model = line.Model(x, layer(x, x))
     linear.randomize(model)
     w = {
         path.split("/")[-2]: value
@@ -823,10 +807,10 @@ def test_multi_head_attention_is_what_numpy_says(line, heads):
 
 
 def test_grouped_query_attention_is_what_numpy_says():
-    layers = LINES["keras"].layers
-    x = LINES["keras"].Input((3, 4))
+    layers = keras.layers
+    x = keras.Input((3, 4))
     layer = layers.GroupQueryAttention(3, 4, 2, name="gqa")
-    model = LINES["keras"].Model(x, layer(x, x))
+    model = keras.Model(x, layer(x, x))
     linear.randomize(model)
     kernels = {
         path.split("/")[-2].strip("_").removesuffix("_dense"): value
@@ -850,11 +834,11 @@ def test_grouped_query_attention_is_what_numpy_says():
 
 def _with_token(line, joined):
     """Dense on a sequence with a token in front that is a weight."""
-    layers = LINES[line].layers
+    layers = line.layers
     token = linear.custom(line, joined, {"token": (1, 1, 4)}, "cls")
-    x = LINES[line].Input((3, 4))
+    x = line.Input((3, 4))
     y = layers.Dense(2, use_bias=False, name="d")(token(x))
-    model = LINES[line].Model(x, y)
+    model = line.Model(x, y)
     linear.randomize(model)
     return model
 
@@ -872,7 +856,6 @@ def _joined_tokens(line):
     }
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("how", ["as it is", "repeated", "tiled"])
 def test_flow_starts_at_a_class_token_with_ones(line, how):
     model = _with_token(line, _joined_tokens(line)[how])
@@ -886,7 +869,6 @@ def test_flow_starts_at_a_class_token_with_ones(line, how):
     np.testing.assert_allclose(scores["d/kernel"], 4 * kernel, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("how", ["as it is", "repeated", "tiled"])
 def test_a_class_token_that_is_prunable_has_its_scores(line, how):
     model = _with_token(line, _joined_tokens(line)[how])
@@ -898,12 +880,11 @@ def test_a_class_token_that_is_prunable_has_its_scores(line, how):
     np.testing.assert_allclose(10**scores.log10_flow, flow, rtol=1e-9)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_of_two_trunks_that_are_contracted_one_is_the_gate(line):
-    layers = LINES[line].layers
-    x = LINES[line].Input((3, 4))
+    layers = line.layers
+    x = line.Input((3, 4))
     a, b = (layers.Dense(5, name=n)(x) for n in "ab")
-    model = LINES[line].Model(x, layers.Dot((2, 2), name="dot")([a, b]))
+    model = line.Model(x, layers.Dot((2, 2), name="dot")([a, b]))
     linear.randomize(model)
     linear.conserved(model, linear.positive(3, 4))
     scores = synflow_tf.score(model)
@@ -913,15 +894,14 @@ def test_of_two_trunks_that_are_contracted_one_is_the_gate(line):
         np.testing.assert_allclose(scores[path].sum(), flow, rtol=1e-9)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("name", ["Subtract", "Maximum", "Minimum"])
 def test_kernels_before_a_difference_score_as_before_a_sum(line, name):
-    layers = LINES[line].layers
+    layers = line.layers
 
     def model(merge):
-        x = LINES[line].Input((4,))
+        x = line.Input((4,))
         a, b = (layers.Dense(5, name=n)(x) for n in "ab")
-        made = LINES[line].Model(x, merge()([a, b]))
+        made = line.Model(x, merge()([a, b]))
         linear.randomize(made)
         return made
 
@@ -931,15 +911,14 @@ def test_kernels_before_a_difference_score_as_before_a_sum(line, name):
         np.testing.assert_allclose(scores[path], kernels[path], rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_layer_scale_is_a_factor_and_scores_where_asked(line):
-    layers = LINES[line].layers
+    layers = line.layers
     scale = linear.custom(
         line, lambda me, x: x * me.gamma, {"gamma": (5,)}, "scale"
     )
-    x = LINES[line].Input((4,))
+    x = line.Input((4,))
     y = layers.Dense(5, name="d")(x)
-    model = LINES[line].Model(x, y + scale(y))
+    model = line.Model(x, y + scale(y))
     linear.randomize(model)
     w = linear.magnitudes(model)
     scores = synflow_tf.score(model, prunable=["scale/gamma", "d/kernel"])

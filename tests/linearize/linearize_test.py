@@ -4,15 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras
 
 import synflow_tf
 from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
 from synflow_tf.graph import kernels as kernels_lib
 from synflow_tf.graph import variables
-
-LINES = {"keras": keras, "tf_keras": tf_keras}
 
 # name: input shape without batch, what makes the layers.
 WEIGHTED = {
@@ -228,10 +225,8 @@ def _positive_input(shape, seed=1):
     return rng.uniform(0.1, 1.0, (1, *shape))
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", [*WEIGHTED, *WEIGHTLESS])
 def test_the_authors_variant_of_a_layer_is_the_layer_itself(line, case):
-    line = LINES[line]
     shape, make = {**WEIGHTED, **WEIGHTLESS}[case]
     model = line.Sequential([line.Input(shape), *make(line.layers)])
     _positive(model)
@@ -242,20 +237,16 @@ def test_the_authors_variant_of_a_layer_is_the_layer_itself(line, case):
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", [*WEIGHTED, *WEIGHTLESS])
 def test_the_flow_through_a_layer_is_conserved(line, case):
-    line = LINES[line]
     shape, make = {**WEIGHTED, **WEIGHTLESS}[case]
     model = line.Sequential([line.Input(shape), *make(line.layers)])
     _positive(model)
     _check_conservation(model, [_positive_input(shape)])
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", MERGES)
 def test_a_merge_is_linear_and_conserves_the_flow(line, case):
-    line = LINES[line]
     a, b = line.Input((3, 4)), line.Input((3, 4))
     model = line.Model([a, b], MERGES[case](line.layers, [a, b]))
     x = [_positive_input((3, 4), seed) for seed in (1, 2)]
@@ -265,10 +256,8 @@ def test_a_merge_is_linear_and_conserves_the_flow(line, case):
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", CHANNELS_FIRST)
 def test_channels_first_is_channels_last_transposed(line, case):
-    line = LINES[line]
     shape, make = CHANNELS_FIRST[case]
     turned = (shape[-1], *shape[:-1])
     models = [
@@ -283,12 +272,10 @@ def test_channels_first_is_channels_last_transposed(line, case):
     np.testing.assert_allclose(np.moveaxis(output, 1, -1), expected, rtol=1e-14)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize(
     "activation", ["relu", "tanh", "sigmoid", "softmax", "swish", "gelu"]
 )
 def test_activations_and_offsets_do_not_change_the_scores(line, activation):
-    line = LINES[line]
 
     def model(activation, seed):
         made = line.Sequential(

@@ -1,5 +1,6 @@
 """Normalization layers and tables, against NumPy."""
 
+import keras
 import linear
 import numpy as np
 import pytest
@@ -47,18 +48,17 @@ CASES = {
 
 
 def _model(line, make):
-    x = LINES[line].Input(_SHAPE)
-    layer = make(LINES[line].layers)
-    model = LINES[line].Model(x, layer(x))
+    x = line.Input(_SHAPE)
+    layer = make(line.layers)
+    model = line.Model(x, layer(x))
     linear.randomize(model)
     return model, layer
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", CASES)
 def test_a_normalization_is_the_magnitude_of_its_scale(line, case):
     make, shape = CASES[case]
-    if case == "RMS" and not hasattr(LINES[line].layers, "RMSNormalization"):
+    if case == "RMS" and not hasattr(line.layers, "RMSNormalization"):
         pytest.skip("tf_keras has no RMSNormalization")
     model, layer = _model(line, make)
     x = linear.positive(*_SHAPE)
@@ -75,12 +75,11 @@ def test_a_normalization_is_the_magnitude_of_its_scale(line, case):
     linear.conserved(model, x)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_the_scale_of_a_normalization_scores_where_asked(line):
-    layers = LINES[line].layers
-    model = LINES[line].Sequential(
+    layers = line.layers
+    model = line.Sequential(
         [
-            LINES[line].Input((5,)),
+            line.Input((5,)),
             layers.Dense(4, name="d"),
             layers.LayerNormalization(name="n"),
         ]
@@ -96,13 +95,13 @@ def test_the_scale_of_a_normalization_scores_where_asked(line):
 # That of tf_keras 2.21 fails to build, under any model.
 @pytest.mark.parametrize("inner", ["Dense", "Conv2D"])
 def test_spectral_normalization_is_its_layer(inner):
-    layers = LINES["keras"].layers
+    layers = keras.layers
     if inner == "Dense":
-        layer, x, times = layers.Dense(2), LINES["keras"].Input((3, 4)), 3
+        layer, x, times = layers.Dense(2), keras.Input((3, 4)), 3
     else:
-        layer, x = layers.Conv2D(2, 1), LINES["keras"].Input((3, 3, 4))
+        layer, x = layers.Conv2D(2, 1), keras.Input((3, 3, 4))
         times = 9
-    model = LINES["keras"].Model(x, layers.SpectralNormalization(layer)(x))
+    model = keras.Model(x, layers.SpectralNormalization(layer)(x))
     linear.randomize(model)
     expected = times * np.abs(layer.kernel.numpy().astype(np.float64))
     (score,) = synflow_tf.score(model).values()
@@ -112,13 +111,12 @@ def test_spectral_normalization_is_its_layer(inner):
     )
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("prunable", [False, True])
 def test_flow_starts_at_an_embedding(line, prunable):
-    layers = LINES[line].layers
-    model = LINES[line].Sequential(
+    layers = line.layers
+    model = line.Sequential(
         [
-            LINES[line].Input((7,), dtype="int32"),
+            line.Input((7,), dtype="int32"),
             layers.Embedding(5, 3, name="e"),
             layers.Dense(2, name="d"),
         ]
@@ -140,16 +138,15 @@ def test_flow_starts_at_an_embedding(line, prunable):
         np.testing.assert_allclose(scores["e/embeddings"], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_a_position_embedding_that_is_added_is_dropped(line):
-    layers = LINES[line].layers
-    tokens = LINES[line].Input((4,), dtype="int32")
+    layers = line.layers
+    tokens = line.Input((4,), dtype="int32")
     embedded = layers.Embedding(9, 3, name="e")(tokens)
     table = linear.custom(
         line, lambda me, x: x + me.table[:4], {"table": (6, 3)}, "p"
     )
     y = layers.Dense(2, use_bias=False, name="d")(table(embedded))
-    model = LINES[line].Model(tokens, y)
+    model = line.Model(tokens, y)
     linear.randomize(model)
     kernel = linear.magnitudes(model)["d/kernel"]
     masks = synflow_tf.compute_masks(model, 0.5, rounds=2, progress=False)
@@ -158,23 +155,21 @@ def test_a_position_embedding_that_is_added_is_dropped(line):
     np.testing.assert_allclose(scores["d/kernel"], 4 * kernel, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("mode", ["multi_hot", "count"])
 def test_flow_starts_at_encoded_categories(line, mode):
-    layers = LINES[line].layers
-    x = LINES[line].Input((3,), dtype="int32")
+    layers = line.layers
+    x = line.Input((3,), dtype="int32")
     y = layers.CategoryEncoding(5, output_mode=mode)(x)
-    model = LINES[line].Model(x, layers.Dense(2, name="d")(y))
+    model = line.Model(x, layers.Dense(2, name="d")(y))
     linear.randomize(model)
     kernel = linear.magnitudes(model)["d/kernel"]
     scores = synflow_tf.score(model)
     np.testing.assert_allclose(scores["d/kernel"], kernel, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("axis", [-1, 1, (1, 2)])
 def test_batch_normalization_divides_by_what_it_has_seen(line, axis):
-    if line == "keras" and isinstance(axis, tuple):
+    if line is keras and isinstance(axis, tuple):
         pytest.skip("Keras 3 has one axis there")
     model, layer = _model(line, lambda k: k.BatchNormalization(axis=axis))
     x = linear.positive(*_SHAPE)

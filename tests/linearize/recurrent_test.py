@@ -2,6 +2,7 @@
 
 import math
 
+import common
 import linear
 import numpy as np
 import pytest
@@ -10,11 +11,6 @@ import synflow_tf
 from synflow_tf import scorers
 from synflow_tf.graph import variables
 
-LINES = linear.LINES
-# What the lines share, in `make test` for one of them only.
-ONE = pytest.mark.parametrize(
-    "line", ["keras", pytest.param("tf_keras", marks=pytest.mark.slow)]
-)
 _STEPS, _SIZE, _UNITS = 5, 3, 4
 
 
@@ -113,13 +109,12 @@ def _kernels(layer, seed=0):
 
 
 def _model(line, make, time=_STEPS, **options):
-    layers = LINES[line].layers
-    x = LINES[line].Input((time, _SIZE))
+    layers = line.layers
+    x = line.Input((time, _SIZE))
     layer = make(layers, **options)
-    return LINES[line].Model(x, layer(x)), layer
+    return line.Model(x, layer(x)), layer
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", CASES)
 def test_a_recurrent_layer_is_its_loop_with_gates_of_1(line, case):
     make, loop = CASES[case]
@@ -130,7 +125,6 @@ def test_a_recurrent_layer_is_its_loop_with_gates_of_1(line, case):
     np.testing.assert_allclose(output[0], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", ["SimpleRNN", "LSTM", "GRU, reset after"])
 def test_without_return_sequences_it_is_the_last_step(line, case):
     make, loop = CASES[case]
@@ -142,7 +136,6 @@ def test_without_return_sequences_it_is_the_last_step(line, case):
     linear.conserved(model, x)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", ["SimpleRNN", "LSTM", "GRU, reset after"])
 def test_go_backwards_begins_at_the_end(line, case):
     make, loop = CASES[case]
@@ -153,7 +146,6 @@ def test_go_backwards_begins_at_the_end(line, case):
     np.testing.assert_allclose(output[0], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", ["SimpleRNN", "LSTM", "GRU, reset before"])
 def test_return_state_gives_the_last_state(line, case):
     make, loop = CASES[case]
@@ -166,18 +158,15 @@ def test_return_state_gives_the_last_state(line, case):
         np.testing.assert_allclose(output[0], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("case", ["SimpleRNN", "LSTM", "GRU, reset after"])
 def test_a_decoder_goes_on_from_the_state_of_its_encoder(line, case):
     make, loop = CASES[case]
-    layers = LINES[line].layers
-    source, target = (LINES[line].Input((t, _SIZE)) for t in (5, 3))
+    layers = line.layers
+    source, target = (line.Input((t, _SIZE)) for t in (5, 3))
     encoder = make(layers, return_state=True)
     decoder = make(layers, return_sequences=True)
     _, *state = encoder(source)
-    model = LINES[line].Model(
-        [source, target], decoder(target, initial_state=state)
-    )
+    model = line.Model([source, target], decoder(target, initial_state=state))
     x, y = linear.positive(5, _SIZE), linear.positive(3, _SIZE, seed=2)
     state = loop(*_kernels(encoder), x[0])[-1]
     expected = loop(*_kernels(decoder, 1), y[0], state)
@@ -188,9 +177,8 @@ def test_a_decoder_goes_on_from_the_state_of_its_encoder(line, case):
     np.testing.assert_allclose(rescaled, output, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_an_rnn_of_several_cells_is_one_after_the_other(line):
-    layers = LINES[line].layers
+    layers = line.layers
     cells = [layers.SimpleRNNCell(4), layers.LSTMCell(2), layers.GRUCell(3)]
     x = linear.positive(_STEPS, _SIZE)
     model, _ = _model(
@@ -204,11 +192,10 @@ def test_an_rnn_of_several_cells_is_one_after_the_other(line):
     linear.conserved(model, x)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_a_cell_of_the_users_own_is_opened(line):
     matmul = linear.op(line, "matmul")
 
-    class Cell(LINES[line].layers.Layer):
+    class Cell(line.layers.Layer):
         units = state_size = output_size = 4
 
         def build(self, shape):
@@ -243,7 +230,7 @@ def _merged(mode, forward, backward):
     }[mode]
 
 
-@ONE
+@common.ONE
 @pytest.mark.parametrize(
     "mode,sequences",
     [
@@ -277,7 +264,6 @@ def test_bidirectional_merges_both_directions(line, mode, sequences):
         linear.conserved(model, x)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_bidirectional_gives_all_states(line):
     x = linear.positive(_STEPS, _SIZE)
     model, layer = _model(
@@ -293,16 +279,13 @@ def test_bidirectional_gives_all_states(line):
     )
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_a_bidirectional_decoder_goes_on_from_given_states(line):
-    layers = LINES[line].layers
-    source, target = (LINES[line].Input((t, _SIZE)) for t in (5, 3))
+    layers = line.layers
+    source, target = (line.Input((t, _SIZE)) for t in (5, 3))
     encoder = layers.Bidirectional(layers.GRU(_UNITS, return_state=True))
     decoder = layers.Bidirectional(layers.GRU(_UNITS))
     _, *states = encoder(source)
-    model = LINES[line].Model(
-        [source, target], decoder(target, initial_state=states)
-    )
+    model = line.Model([source, target], decoder(target, initial_state=states))
     x, y = linear.positive(5, _SIZE), linear.positive(3, _SIZE, seed=2)
     expected = []
     for side, turn in (("forward", 1), ("backward", -1)):
@@ -330,13 +313,12 @@ def _convolved(image, kernel, same):
     return out
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_a_convolutional_lstm_is_its_loop_with_gates_of_1(line, padding):
-    layers = LINES[line].layers
-    x = LINES[line].Input((3, 4, 5, 2))
+    layers = line.layers
+    x = line.Input((3, 4, 5, 2))
     layer = layers.ConvLSTM2D(3, 2, padding=padding, return_sequences=True)
-    model = LINES[line].Model(x, layer(x))
+    model = line.Model(x, layer(x))
     kernel, recurrent = (k[..., 6:9] for k in _kernels(layer))
     x = linear.positive(3, 4, 5, 2)
     state, states = None, []
@@ -351,18 +333,17 @@ def test_a_convolutional_lstm_is_its_loop_with_gates_of_1(line, padding):
     linear.conserved(model, x)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_time_distributed_is_the_layer_at_each_step(line):
-    layers = LINES[line].layers
-    inner = LINES[line].Sequential(
+    layers = line.layers
+    inner = line.Sequential(
         [
-            LINES[line].Input((4, 2)),
+            line.Input((4, 2)),
             layers.Flatten(),
             layers.Dense(3, "relu", name="d"),
         ]
     )
-    x = LINES[line].Input((5, 4, 2))
-    model = LINES[line].Model(x, layers.TimeDistributed(inner)(x))
+    x = line.Input((5, 4, 2))
+    model = line.Model(x, layers.TimeDistributed(inner)(x))
     linear.randomize(model)
     (kernel,) = [
         v for k, v in linear.magnitudes(model).items() if "kernel" in k
@@ -377,25 +358,23 @@ def test_time_distributed_is_the_layer_at_each_step(line):
     np.testing.assert_allclose(score, 5 * kernel, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_the_mask_of_an_embedding_changes_nothing(line):
-    layers = LINES[line].layers
-    tokens = LINES[line].Input((_STEPS,), dtype="int32")
+    layers = line.layers
+    tokens = line.Input((_STEPS,), dtype="int32")
     x = layers.Embedding(7, _SIZE, mask_zero=True)(tokens)
     layer = layers.LSTM(_UNITS)
-    model = LINES[line].Model(tokens, layer(x))
+    model = line.Model(tokens, layer(x))
     kernel, recurrent = _kernels(layer)
     expected = _lstm(kernel, recurrent, np.ones((_STEPS, _SIZE)))[-1].sum()
     scores = synflow_tf.score(model)
     np.testing.assert_allclose(10**scores.log10_flow, expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_a_stateful_layer_begins_at_0_and_keeps_its_state(line):
-    layers = LINES[line].layers
-    x = LINES[line].Input(batch_shape=(1, _STEPS, _SIZE))
+    layers = line.layers
+    x = line.Input(batch_shape=(1, _STEPS, _SIZE))
     layer = layers.SimpleRNN(_UNITS, stateful=True)
-    model = LINES[line].Model(x, layer(x))
+    model = line.Model(x, layer(x))
     kernels = _kernels(layer)
     x = linear.positive(_STEPS, _SIZE)
     model(x.astype(np.float32))
@@ -431,7 +410,7 @@ def _exact_log10(kernel, recurrent, steps, keep):
     return math.log10(int(h.sum())) - bits * steps * math.log10(2)
 
 
-@ONE
+@common.ONE
 @pytest.mark.parametrize(
     "case,size",
     [
@@ -460,7 +439,6 @@ def test_300_steps_stay_in_range(line, case, size):
     np.testing.assert_allclose(scores.log10_flow, expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_scores_of_a_simple_rnn_are_those_of_numpy(line):
     model, layer = _model(line, CASES["SimpleRNN"][0])
     kernel, recurrent = _kernels(layer)
@@ -485,7 +463,6 @@ def test_scores_of_a_simple_rnn_are_those_of_numpy(line):
     np.testing.assert_allclose(scores[1], by_recurrent / times, rtol=1e-12)
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize(
     "case,steps",
     [
@@ -515,7 +492,7 @@ def test_each_gate_of_a_kernel_has_at_most_the_flow(line, case, steps):
         np.testing.assert_allclose(carried, flow, rtol=1e-9)
 
 
-@ONE
+@common.ONE
 def test_a_bidirectional_kernel_has_at_most_the_flow_of_its_side(line):
     model, layer = _model(
         line, lambda k: k.Bidirectional(k.LSTM(_UNITS)), time=20
@@ -533,15 +510,15 @@ def test_a_bidirectional_kernel_has_at_most_the_flow_of_its_side(line):
         assert (score > 0).all()
 
 
-@ONE
+@common.ONE
 def test_sequences_that_another_layer_reads_keep_their_scale(line):
-    layers = LINES[line].layers
-    x = LINES[line].Input((30, _SIZE))
+    layers = line.layers
+    x = line.Input((30, _SIZE))
     y = layers.LSTM(_UNITS, return_sequences=True)(x)
     z = layers.TimeDistributed(layers.Dense(3))(y)
     side = layers.Dense(3)(x)
     w = layers.SimpleRNN(_UNITS)(layers.Concatenate()([y, z, side]))
-    model = LINES[line].Model(x, [w, layers.Flatten()(side)])
+    model = line.Model(x, [w, layers.Flatten()(side)])
     linear.randomize(model)
     plain, rescaled = (
         synflow_tf.score(model, scorer=scorers.SynFlow(rescale=rescale))
@@ -555,15 +532,14 @@ def test_sequences_that_another_layer_reads_keep_their_scale(line):
         np.testing.assert_allclose(rescaled[path], plain[path], rtol=1e-11)
 
 
-@pytest.mark.parametrize("line", LINES)
 def test_two_layers_of_sequences_are_two_loops(line):
-    layers = LINES[line].layers
-    x = LINES[line].Input((30, _SIZE))
+    layers = line.layers
+    x = line.Input((30, _SIZE))
     first = layers.GRU(_UNITS, return_sequences=True)
     second = layers.SimpleRNN(_UNITS)
     y = first(x)
     side = layers.Dense(2, use_bias=False)
-    model = LINES[line].Model(x, [second(y), side(y)])
+    model = line.Model(x, [second(y), side(y)])
     sequences = _gru(*_kernels(first), np.ones((30, _SIZE)))
     last = _simple(*_kernels(second, 1), sequences)[-1]
     side.kernel.assign(np.full((_UNITS, 2), 0.5))
@@ -574,14 +550,13 @@ def test_two_layers_of_sequences_are_two_loops(line):
     )
 
 
-@pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("steps", [10, 30])
 def test_rounds_with_a_recurrent_layer_prune_all_its_gates(line, steps):
-    LINES[line].utils.set_random_seed(0)
-    layers = LINES[line].layers
-    model = LINES[line].Sequential(
+    line.utils.set_random_seed(0)
+    layers = line.layers
+    model = line.Sequential(
         [
-            LINES[line].Input((steps, _SIZE)),
+            line.Input((steps, _SIZE)),
             layers.LSTM(8),
             layers.Dense(4),
         ]

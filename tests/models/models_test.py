@@ -12,10 +12,6 @@ from golden import reduce
 
 from synflow_tf import models
 
-LINES = pytest.mark.parametrize(
-    "line", [keras, tf_keras], ids=["keras", "tf_keras"]
-)
-
 # Trainable parameters of the authors' PyTorch models at commit 9dfa57a (input
 # 32x32x3; fc and conv 28x28x1) for 10 and for 100 classes: numel of all
 # parameters, without the `shortcut.weight` of their Identity2d, which they do
@@ -107,14 +103,12 @@ def test_the_default_line_is_keras_3():
     assert isinstance(models.fc(), keras.Model)
 
 
-@LINES
 @pytest.mark.parametrize("tag", golden_models.TAGS)
 def test_golden_logits_are_reproduced(tag, line):
     model, _ = golden_models.load(tag, line)
     assert_logits_equal(model, golden_models.logits(tag))
 
 
-@LINES
 @pytest.mark.parametrize("tag", reduce.DRAWN)
 def test_logits_with_drawn_parameters_are_reproduced(tag, line):
     model = golden_models.load_drawn(tag, line)
@@ -130,7 +124,6 @@ def assert_logits_equal(model, expected):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
 
 
-@LINES
 @pytest.mark.parametrize("tag", golden_models.TAGS)
 def test_model_layers_follow_the_official_order(tag, line):
     model, names = golden_models.load(tag, line)
@@ -173,7 +166,6 @@ def test_golden_masks_of_one_round_keep_the_highest_golden_scores(name):
     assert removed.max() <= kept.min() * (1 + 2e-11)
 
 
-@LINES
 @pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "resnet20"])
 def test_he_normal_kernels_are_not_truncated(name, line):
     line.utils.set_random_seed(1)
@@ -195,7 +187,6 @@ def test_he_normal_kernels_are_not_truncated(name, line):
     assert np.abs(pooled).max() > 4
 
 
-@LINES
 @pytest.mark.parametrize("name", ["fc", "conv"])
 def test_small_networks_are_uniform_within_the_root_of_fan_in(name, line):
     line.utils.set_random_seed(1)
@@ -210,7 +201,6 @@ def test_small_networks_are_uniform_within_the_root_of_fan_in(name, line):
             )
 
 
-@LINES
 @pytest.mark.parametrize("name", SMALL)
 def test_a_seed_reproduces_the_weights(name, line):
     weights = []
@@ -222,7 +212,6 @@ def test_a_seed_reproduces_the_weights(name, line):
     assert not np.array_equal(weights[0][0], weights[2][0])
 
 
-@LINES
 @pytest.mark.parametrize("name", SMALL)
 def test_no_two_layers_draw_the_same_values(name, line):
     model = build(name, line)
@@ -259,7 +248,6 @@ def test_an_unknown_size_is_an_error(name, side):
     )
 
 
-@LINES
 def test_a_resnet_takes_images_of_any_size(line):
     model = build("resnet20", line, (None, None, 3))
     for side in (1, 7, 16):
@@ -292,7 +280,6 @@ def test_kernel_names_are_readable():
     assert names["resnet20"][-1] == "fc"
 
 
-@LINES
 @pytest.mark.parametrize("name", ["vgg11_bn", "resnet20"])
 def test_batch_normalization_is_pytorchs(name, line):
     layer = line.layers.BatchNormalization
@@ -302,7 +289,6 @@ def test_batch_normalization_is_pytorchs(name, line):
     assert {x.momentum for x in found} == {0.9}
 
 
-@LINES
 @pytest.mark.parametrize(
     "input_shape, maxima, last",
     [
@@ -327,7 +313,6 @@ def test_a_vgg_pools_as_far_as_there_are_pixels(
     assert np.isfinite(np.array(model(image))).all()
 
 
-@LINES
 @pytest.mark.parametrize("name", SMALL)
 def test_only_standard_layers_and_uncapped_relus_are_used(name, line):
     layers = build(name, line).layers
@@ -346,7 +331,6 @@ def test_only_standard_layers_and_uncapped_relus_are_used(name, line):
     assert set(activations) <= {None, line.activations.linear}
 
 
-@LINES
 @pytest.mark.parametrize("name", SMALL)
 def test_a_saved_model_comes_back(name, line, tmp_path):
     model = build(name, line)

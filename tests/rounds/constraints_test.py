@@ -3,6 +3,7 @@
 import fractions
 import functools
 
+import common
 import hypothesis
 import keras
 import numpy as np
@@ -14,8 +15,6 @@ from hypothesis import strategies as st
 import synflow_tf
 from synflow_tf.graph import variables
 from synflow_tf.rounds import constraints
-
-BOTH = pytest.mark.parametrize("line", [keras, tf_keras])
 
 
 def _dense(line):
@@ -287,13 +286,6 @@ def _without_lowest(scores, alive, floor, left):
     }
 
 
-class _Magnitude(synflow_tf.scorers.Scorer):
-    """Absolute values: scores that NumPy knows, of any layer."""
-
-    def score(self, graph, variables, weights, inputs):
-        return [tf.abs(weight) for weight in weights], None
-
-
 def _check_highest_of_rows(masks, scores, axes, n, m):
     for path, axis in axes.items():
         rows = _in_rows(scores[path], axis, m)
@@ -303,12 +295,11 @@ def _check_highest_of_rows(masks, scores, axes, n, m):
         )
 
 
-@BOTH
 @pytest.mark.parametrize("kind", MODELS)
 def test_2_of_every_4_along_the_input_channels_are_kept(kind, line):
     model, axes = _model(line, kind), MODELS[kind][1]
     masks = synflow_tf.compute_masks(
-        model, keep_n_of_m=(2, 4), rounds=2, scorer=_Magnitude()
+        model, keep_n_of_m=(2, 4), rounds=2, scorer=common.Magnitude()
     )
     _check_rows(masks, axes, 2, 4)
     assert 2 * masks.kept == masks.size
@@ -317,7 +308,6 @@ def test_2_of_every_4_along_the_input_channels_are_kept(kind, line):
     _check_highest_of_rows(masks, values, axes, 2, 4)
 
 
-@BOTH
 @pytest.mark.parametrize("kind", ["dense", "2d"])
 def test_one_round_keeps_the_2_highest_scores_of_every_4(kind, line):
     model, axes = _model(line, kind), MODELS[kind][1]
@@ -326,7 +316,6 @@ def test_one_round_keeps_the_2_highest_scores_of_every_4(kind, line):
     _check_highest_of_rows(masks, synflow_tf.score(model), axes, 2, 4)
 
 
-@BOTH
 @pytest.mark.parametrize(
     "kind, n, m, rounds, scope",
     [
@@ -345,7 +334,6 @@ def test_exactly_n_of_every_m_are_kept(kind, n, m, rounds, scope, line):
     assert masks.history[-1].kept == masks.kept == masks.size * n // m
 
 
-@BOTH
 def test_of_equal_scores_in_a_row_the_last_are_kept(line):
     # Each entry scores 1: it is read by one output, from an input of 1.
     initial = line.initializers.Ones()
@@ -356,7 +344,6 @@ def test_of_equal_scores_in_a_row_the_last_are_kept(line):
     np.testing.assert_array_equal(masks["dense/kernel"], expected)
 
 
-@BOTH
 @pytest.mark.parametrize(
     "arguments, left",
     [
@@ -380,7 +367,6 @@ def test_each_round_removes_the_lowest_scores_that_are_not_set_aside(
         np.testing.assert_array_equal(masks[path], mask)
 
 
-@BOTH
 def test_kernels_that_do_not_fit_stay_as_they_are_and_are_named(line):
     model = _image_model(line)
     paths = [w.path for w in variables.prunable_weights(model)]
@@ -400,7 +386,6 @@ def test_kernels_that_do_not_fit_stay_as_they_are_and_are_named(line):
     assert list(synflow_tf.Masks.enforced(model)) == list(masks)
 
 
-@BOTH
 def test_what_is_no_kernel_does_not_fit(line):
     layers = line.layers
     model = line.Sequential(
@@ -419,7 +404,6 @@ def test_what_is_no_kernel_does_not_fit(line):
     ]
 
 
-@BOTH
 def test_a_model_of_which_no_kernel_fits_is_refused(line):
     model = _image_model(line)
     before = _state(model)
@@ -435,7 +419,6 @@ def test_a_model_of_which_no_kernel_fits_is_refused(line):
     assert _state(model) == before
 
 
-@BOTH
 def test_removed_weights_of_n_of_m_are_zero_while_a_model_trains(line):
     model = _image_model(line)
     masks = synflow_tf.prune(model, keep_n_of_m=(2, 4), rounds=3)
@@ -460,7 +443,6 @@ def _resnet20(line):
     return synflow_tf.models.resnet20((8, 8, 3), keras=line)
 
 
-@BOTH
 def test_min_kept_of_1_leaves_no_kernel_of_a_resnet_empty(line):
     options = {"compression": 1000, "rounds": 3}
     with pytest.warns(UserWarning, match="kernels are removed"):
@@ -474,7 +456,6 @@ def test_min_kept_of_1_leaves_no_kernel_of_a_resnet_empty(line):
     assert np.isfinite(masks.log10_flow)
 
 
-@BOTH
 def test_a_kernel_that_has_the_floor_only_keeps_its_highest_scores(line):
     model = _resnet20(line)
     masks = synflow_tf.compute_masks(
@@ -494,7 +475,6 @@ def test_a_kernel_that_has_the_floor_only_keeps_its_highest_scores(line):
         np.testing.assert_array_equal(masks[path], floor[path])
 
 
-@BOTH
 def test_a_kernel_smaller_than_min_kept_keeps_all_of_it(line):
     line.utils.set_random_seed(0)
     layers = line.layers
@@ -514,7 +494,6 @@ def test_a_kernel_smaller_than_min_kept_keeps_all_of_it(line):
     assert masks["wide/kernel"].sum() >= 5 and masks["head/kernel"].sum() >= 5
 
 
-@BOTH
 def test_min_kept_holds_in_the_local_scope(line):
     model = _residual(line)
     # 1 of 32 and 2 of 64 are left of a kernel.
@@ -523,7 +502,6 @@ def test_min_kept_holds_in_the_local_scope(line):
     assert _sizes(masks) == [3, 3, 3, 2]
 
 
-@BOTH
 def test_a_floor_that_leaves_nothing_to_choose_is_met_exactly(line):
     # Of 224 weights as many are left as 6 of each of 4 kernels.
     model, left = _residual(line), fractions.Fraction(224, 24)
@@ -536,7 +514,6 @@ def test_a_floor_that_leaves_nothing_to_choose_is_met_exactly(line):
         np.testing.assert_array_equal(masks[path], np.isin(score, highest))
 
 
-@BOTH
 @pytest.mark.parametrize(
     "scope, min_kept, compression, sizes",
     [
@@ -560,7 +537,6 @@ def test_rounds_that_find_nothing_but_the_floor_change_nothing(
     assert _sizes(masks) == sizes
 
 
-@BOTH
 def test_pruning_further_with_min_kept_keeps_masks_nested(line):
     model, outer = _residual(line), None
     for sparsity, removed in ((0.5, 112), (0.9, 201)):
@@ -575,7 +551,6 @@ def test_pruning_further_with_min_kept_keeps_masks_nested(line):
     assert _revived(model, outer) == 0
 
 
-@BOTH
 @pytest.mark.parametrize("alive", [0, 1])
 @pytest.mark.filterwarnings("ignore:All weights of 1 of 4 kernels")
 def test_min_kept_gives_nothing_back_that_was_removed(alive, line):
@@ -593,7 +568,6 @@ def test_min_kept_gives_nothing_back_that_was_removed(alive, line):
     assert min(_sizes(masks)[2:]) >= 3
 
 
-@BOTH
 def test_n_of_m_goes_on_from_masks_that_leave_enough(line):
     model, axes = _model(line, "dense"), MODELS["dense"][1]
     outer = None
@@ -607,7 +581,6 @@ def test_n_of_m_goes_on_from_masks_that_leave_enough(line):
     assert again == outer
 
 
-@BOTH
 @pytest.mark.parametrize("scope", ["global", "local"])
 def test_n_of_m_of_one_kernel_stays_when_all_others_follow(scope, line):
     model, axes = _model(line, "dense"), MODELS["dense"][1]
@@ -621,7 +594,6 @@ def test_n_of_m_of_one_kernel_stays_when_all_others_follow(scope, line):
     )
 
 
-@BOTH
 def test_n_of_m_refuses_masks_that_leave_too_few_until_they_are_released(line):
     model, axes = _model(line, "dense"), MODELS["dense"][1]
     held = {
@@ -708,7 +680,6 @@ def test_the_callback_refuses_bad_arguments_when_it_is_made(case):
 
 
 # Of the 224 weights 23 are left; locally 4 of the 32 of the head.
-@BOTH
 @pytest.mark.parametrize("scope, min_kept", [("global", 6), ("local", 5)])
 def test_a_min_kept_larger_than_what_is_left_is_refused(scope, min_kept, line):
     model = _residual(line)
@@ -721,7 +692,6 @@ def test_a_min_kept_larger_than_what_is_left_is_refused(scope, min_kept, line):
     assert _state(model) == before
 
 
-@BOTH
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -738,7 +708,6 @@ def test_the_callback_takes_both_arguments(arguments, line):
     assert _revived(model, expected) == 0
 
 
-@BOTH
 def test_the_callback_holds_min_kept_along_a_schedule(line):
     model = _residual(line)
     schedule = synflow_tf.schedules.LinearSparsity(0.9, 0, 6, 3)
@@ -759,7 +728,6 @@ def test_the_callback_holds_min_kept_along_a_schedule(line):
     assert _revived(model, callback.masks) == 0
 
 
-@BOTH
 def test_the_callback_finds_n_of_m_again_in_restored_weights(line):
     model, restored = _image_model(line), _image_model(line)
     masks = synflow_tf.prune(model, keep_n_of_m=(2, 4), rounds=2)
@@ -780,7 +748,6 @@ def _half(line, enforced):
     return masks.enforce(model) if enforced else masks.apply(model)
 
 
-@BOTH
 def test_the_callback_refuses_enforced_masks_that_are_no_n_of_m(line):
     model = _half(line, enforced=True)
     callback = synflow_tf.SynFlowPruning(keep_n_of_m=(2, 4), rounds=2)
@@ -788,7 +755,6 @@ def test_the_callback_refuses_enforced_masks_that_are_no_n_of_m(line):
         _train(model, [callback], epochs=1)
 
 
-@BOTH
 def test_the_callback_takes_no_zeros_for_n_of_m_that_are_none(line):
     model = _half(line, enforced=False)
     callback = synflow_tf.SynFlowPruning(keep_n_of_m=(2, 4), rounds=2)

@@ -89,9 +89,11 @@ class _Scaled(synflow_tf.scorers.SynFlow):
         super().__init__()
         self._factor = factor
 
-    def score(self, graph, variables, weights, inputs):
-        inputs = [tf.cast(self._factor, x.dtype) * x for x in inputs]
-        return super().score(graph, variables, weights, inputs)
+    def bind(self, *args):
+        bound = super().bind(*args)
+        factor = tf.cast(self._factor, self.dtype)
+        bound._inputs = [factor * x for x in bound._inputs]
+        return bound
 
 
 @SLOW

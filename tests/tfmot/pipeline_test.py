@@ -253,7 +253,7 @@ def test_gradual_pruning_is_by_the_schedule_and_by_the_flow(make, steps, data):
         assert all(np.all(other[path] <= one[path]) for path in one)
 
     callback = synflow_tf.SynFlowPruning(
-        schedule=lambda step: schedule(step + 1), rounds=10
+        pruning_schedule=lambda step: schedule(step + 1), rounds=10
     )
     _compile(plain, tf_keras.optimizers.SGD(0.01), steps_per_execution=steps)
     _fit(plain, data, epochs=2, callbacks=[callback], shuffle=False)

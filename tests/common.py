@@ -1,0 +1,44 @@
+"""What tests of several rooms share."""
+
+import keras
+import pytest
+import tensorflow as tf
+import tf_keras
+
+import synflow_tf
+
+LINES = (keras, tf_keras)
+# For tests of what the lines share: in `make test` for one of them only.
+ONE = pytest.mark.parametrize(
+    "line", [keras, pytest.param(tf_keras, marks=pytest.mark.slow)]
+)
+
+
+class Counting(synflow_tf.scorers.SynFlow):
+    """SynFlow that counts how often it is traced, and how often that runs."""
+
+    calls = runs = 0
+
+    def bind(self, *args):
+        """Binds, and counts what the bound criterion does."""
+        bound = super().bind(*args)
+        score = bound.score
+
+        def counted(*args):
+            self.calls += 1
+            tf.numpy_function(self._ran, [], [])
+            return score(*args)
+
+        bound.score = counted
+        return bound
+
+    def _ran(self):
+        self.runs += 1
+
+
+class Magnitude(synflow_tf.scorers.Scorer):
+    """Absolute values: scores that NumPy knows, of any layer."""
+
+    def bind(self, model, weights, graph):
+        """Binds nothing."""
+        return lambda tensors, round: ([tf.abs(w) for w in tensors], None)

@@ -1,0 +1,93 @@
+"""What is found is told in one warning, at the user's line."""
+
+import linecache
+import re
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow_model_optimization as tfmot
+import tf_keras
+
+import synflow_tf
+
+
+def _model(line):
+    """A model of which one kernel of two is zeros, and the other a path."""
+    line.utils.set_random_seed(0)
+    x = line.Input((4,))
+    ways = [
+        line.layers.Dense(4, kernel_initializer=init, name=name)(x)
+        for name, init in (("some", "glorot_uniform"), ("none", "zeros"))
+    ]
+    y = line.layers.Dense(2, name="last")(line.layers.Add()(ways))
+    model = line.Model(x, y)
+    model.compile("sgd", "mse")
+    return model
+
+
+def _fit(model, callbacks=()):
+    x, y = np.ones((8, 4), "float32"), np.ones((8, 2), "float32")
+    model.fit(x, y, 4, verbose=0, callbacks=list(callbacks))
+
+
+def _prune(model):
+    synflow_tf.prune(model, 0.5, rounds=2)
+
+
+def _compute(model):
+    synflow_tf.compute_masks(model, 0.5, rounds=2)
+
+
+def _callback(model):
+    _fit(model, [synflow_tf.SynFlowPruning(0.5, rounds=2)])
+
+
+def _third(step):
+    return True, np.float32(0.3)
+
+
+def _gradually(model):
+    callback = synflow_tf.SynFlowPruning(pruning_schedule=_third, rounds=1)
+    _fit(model, [callback])
+
+
+@pytest.mark.parametrize("way", [_prune, _compute, _callback, _gradually])
+def test_one_warning_points_at_the_line_that_called(line, way):
+    model = _model(line)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        way(model)
+    ours = [w for w in caught if "no score" in str(w.message)]
+    assert len(ours) == 1
+    assert "'none/kernel'" in str(ours[0].message)
+    assert ours[0].filename == __file__
+    line_of_call = linecache.getline(__file__, ours[0].lineno)
+    assert re.search(r"model.fit\(|synflow_tf\.\w+\(model", line_of_call)
+
+
+def test_a_gradual_fit_of_tfmot_points_at_the_line_of_fit():
+    model = synflow_tf.tfmot.prune_synflow(
+        _model(tf_keras), pruning_schedule=_third, rounds=1
+    )
+    model.compile("sgd", "mse")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _fit(model, [tfmot.sparsity.keras.UpdatePruningStep()])
+    ours = [w for w in caught if "no score" in str(w.message)]
+    assert [w.filename for w in ours] == [__file__]
+
+
+def test_findings_are_kept_by_masks_and_by_scores():
+    model = _model(keras)
+    with pytest.warns(UserWarning, match="no score"):
+        masks = synflow_tf.compute_masks(model, 0.5, rounds=2)
+    (finding,) = masks.findings
+    assert isinstance(finding, synflow_tf.Finding)
+    assert finding[:2] == ("unscored", "none/kernel")
+    x = keras.Input((4,))
+    y = keras.layers.BatchNormalization(gamma_initializer="zeros")(x)
+    model = keras.Model(x, keras.layers.Dense(2)(y))
+    (finding,) = synflow_tf.score(model).findings
+    assert finding[:2] == ("scale", "batch_normalization/gamma")

@@ -1,0 +1,121 @@
+"""The arguments that all ways of pruning share are the same everywhere."""
+
+import dataclasses
+import inspect
+import re
+
+import common
+import keras
+import pytest
+
+import synflow_tf
+from synflow_tf import options
+
+WAYS = {
+    "prune": synflow_tf.prune,
+    "compute_masks": synflow_tf.compute_masks,
+    "SynFlowPruning": synflow_tf.SynFlowPruning,
+    "prune_synflow": synflow_tf.tfmot.prune_synflow,
+}
+DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(options.Options)
+    if field.init
+}
+# Described where they are taken: what else they stand beside differs.
+PER_WAY = {"sparsity", "pruning_schedule"}
+
+
+def _documented(way):
+    """The arguments that a docstring describes."""
+    args = inspect.getdoc(way).partition("Args:")[2].partition("\n\n")[0]
+    return re.findall(r"^    (\w+): ", args, re.M)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_an_argument_has_one_default_and_one_place_among_the_others(way):
+    parameters = inspect.signature(way).parameters
+    shared = [name for name in parameters if name in DEFAULTS]
+    assert {n: parameters[n].default for n in shared} == {
+        n: DEFAULTS[n] for n in shared
+    }
+    assert set(DEFAULTS) - set(shared) <= {"pruning_schedule", "masks"}
+    first = list(inspect.signature(synflow_tf.prune).parameters)[1:]
+    assert [name for name in shared if name in first] == first
+    for name in shared:
+        by_position = parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert by_position == (name != "sparsity")
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_an_argument_is_described_once(name):
+    ways = [key for key, way in WAYS.items() if name in _documented(way)]
+    assert len(ways) == 1 or name in PER_WAY, ways
+    takers = [
+        key
+        for key, way in WAYS.items()
+        if name in inspect.signature(way).parameters
+    ]
+    assert ways and set(ways) <= set(takers)
+
+
+WRONG = [
+    ({"sparsity": 1.0}, "`sparsity`"),
+    ({"compression": 0.5}, "`compression`"),
+    ({"sparsity": 0.5, "compression": 2}, "Exactly one"),
+    ({}, "Exactly one"),
+    ({"schedule": 3}, "`schedule`"),
+    ({"keep_n_of_m": (5, 4)}, "`keep_n_of_m`"),
+    ({"sparsity": 0.5, "rounds": 0}, "`rounds`"),
+    ({"sparsity": 0.5, "scorer": "synflow"}, "`scorer`"),
+    ({"sparsity": 0.5, "scope": "layer"}, "`scope`"),
+    ({"sparsity": 0.5, "min_kept": -1}, "`min_kept`"),
+    ({"sparsity": 0.5, "on_unscored": "drop"}, "`on_unscored`"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
+def test_all_ways_refuse_the_same_with_the_same_words(arguments, message):
+    model = synflow_tf.models.fc((8, 8, 1))
+    before = [w.numpy().tobytes() for w in model.weights]
+    errors = []
+    for name, way in WAYS.items():
+        given = () if name == "SynFlowPruning" else (model,)
+        with pytest.raises((TypeError, ValueError), match=message) as caught:
+            way(*given, **arguments)
+        # Of amounts, each way names its own.
+        errors.append(str(caught.value).partition("Exactly one")[0])
+    assert len(set(errors)) == 1
+    assert [w.numpy().tobytes() for w in model.weights] == before
+
+
+def test_what_has_no_score_takes_part_no_more_after_a_restore(tmp_path):
+    def made():
+        keras.utils.set_random_seed(0)
+        x = keras.Input((4,))
+        y = keras.layers.Dense(6, name="a")(x)
+        cut = keras.layers.Lambda(lambda x: 0 * x)(y)
+        cut = keras.layers.Dense(6, name="cut")(cut)
+        y = keras.layers.Dense(3, name="b")(keras.layers.Add()([y, cut]))
+        model = keras.Model(x, y)
+        model.compile("sgd", "mse")
+        return model
+
+    def fit(model):
+        callback = synflow_tf.SynFlowPruning(
+            0.5, rounds=3, on_unscored="keep", scorer=scorer
+        )
+        x, y = keras.ops.ones((8, 4)), keras.ops.ones((8, 3))
+        model.fit(x, y, callbacks=[callback], verbose=0)
+        return callback.masks
+
+    scorer = common.Counting()
+    model = made()
+    first = fit(model)
+    assert list(first) == ["a/kernel", "b/kernel"] and scorer.runs > 0
+    model.save_weights(tmp_path / "pruned.weights.h5")
+    restored = made()
+    restored.load_weights(tmp_path / "pruned.weights.h5")
+    runs = scorer.runs
+    assert fit(restored) == first
+    assert scorer.runs == runs
