@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from synflow_tf.graph import inputs as inputs_lib
+from synflow_tf.graph import keras_private
 from synflow_tf.graph import lines
 
 
@@ -77,9 +78,6 @@ def convert(folder, model_name, quantize, samples, sparse):
     See `export_tflite` for `quantize` and the error; `samples` are as those of
     `comparison`, or None.
     """
-    # Here, because TensorFlow is to drop `tf.lite` one day.
-    from tensorflow.lite.python import convert_phase
-
     optimizations = []
     if quantize is not None:
         optimizations.append(tf.lite.Optimize.DEFAULT)
@@ -93,7 +91,7 @@ def convert(folder, model_name, quantize, samples, sparse):
         converter.representative_dataset = lambda: iter(samples)
     try:
         return converter.convert()
-    except (convert_phase.ConverterError, RuntimeError, ValueError) as error:
+    except (keras_private.converter_error(), RuntimeError, ValueError) as error:
         raise ValueError(
             f"TFLite cannot convert model {model_name!r}. Recurrent layers may "
             "need `batch_size=1`; layers that compute in float16 (mixed "

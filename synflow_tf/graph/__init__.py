@@ -1,7 +1,7 @@
-"""A Keras model, of either line, as one flat list of operations.
+"""Reads a Keras model, of either line, as one flat list of operations.
 
-Traced once for inference, calls inlined, loops unrolled, constants computed.
-This is the only room that knows the insides of Keras and TensorFlow.
+It is traced once for inference; calls are inlined, loops unrolled, constants
+computed. This is the only room that knows the insides of Keras and TensorFlow.
 """
 
 import dataclasses
@@ -11,7 +11,9 @@ import typing
 import tensorflow as tf
 
 from synflow_tf.graph import flatten as flatten
+from synflow_tf.graph import identity
 from synflow_tf.graph import inputs as inputs_lib
+from synflow_tf.graph import keras_private
 from synflow_tf.graph import leaves
 from synflow_tf.graph import lines
 from synflow_tf.graph import trace as trace_lib
@@ -46,11 +48,11 @@ class Graph:
 
     @functools.cached_property
     def opened(self):
-        """The same without leaf layers."""
+        """Reads the same without leaf layers."""
         return self._flatten(lambda layer: False)
 
     def uses(self, variable):
-        """Whether an output depends on a variable."""
+        """Returns whether an output depends on a variable."""
         needed = values.needed(self.nodes, self.outputs)
         return any(v is variable for node in needed for v in node.variables)
 
@@ -80,17 +82,20 @@ def read(model, inputs=None):
     line = lines.line_of(model)
     lines.check_built(model)
     lines.check_one_line(model, line)
-    errors = []
+    failed = None
     for args, kwargs in inputs_lib.signatures(model, line, inputs):
         try:
-            return _read(model, line, args, kwargs)
-        except (Unsupported, lines.NotBuilt):
+            trace = _trace(model, line, args, kwargs)
+        except (lines.NotBuilt, keras_private.Incompatible):
             raise
-        except Exception as error:
-            errors.append((error, [x.shape for x in _flat(args, kwargs)]))
-    error, shapes = errors[0]
+        except Exception as error:  # A model may raise anything.
+            failed = failed or (error, inputs_lib.flat((args, kwargs)))
+        else:
+            return _graph(model, line, trace, inputs_lib.flat((args, kwargs)))
+    error, given = failed
     raise ValueError(
-        f"Argument `model` must be callable on inputs of shape {shapes}. "
+        "Argument `model` must be callable on inputs of shape "
+        f"{[x.shape for x in given]}. "
         f"Received: model={model.name!r} (of type {type(model).__name__}), "
         f"which failed: {error} Say the right sizes and types with `inputs=`: "
         "an example batch, or `tf.TensorSpec`s."
@@ -98,39 +103,30 @@ def read(model, inputs=None):
 
 
 def read_layer(layer, line, *tensors):
-    """Reads one layer as a graph.
-
-    Args:
-        layer: a built layer.
-        line: its Keras line.
-        *tensors: tensors, or lists of tensors, of the shapes that it is called
-            on.
-
-    Returns:
-        `Graph`.
-    """
+    """Reads a built layer as a `Graph`, for inputs of the shapes of tensors."""
     dtype = tf.as_dtype(layer.compute_dtype or line.backend.floatx())
     args = tf.nest.map_structure(
         lambda x: inputs_lib.Input(tuple(x.shape), dtype), tensors
     )
-    return _read(layer, line, args, {})
+    trace = _trace(layer, line, args, {})
+    return _graph(layer, line, trace, inputs_lib.flat(args))
 
 
-def _flat(args, kwargs):
-    flat = tf.nest.flatten((args, kwargs))
-    return [x for x in flat if isinstance(x, inputs_lib.Input)]
-
-
-def _read(layer, line, args, kwargs):
+def _trace(layer, line, args, kwargs):
     specs = tf.nest.map_structure(
         lambda x: x.spec if isinstance(x, inputs_lib.Input) else x,
         (args, kwargs),
     )
     with tf.init_scope():
-        trace = trace_lib.trace(layer, line, *specs)
+        return trace_lib.trace(layer, line, *specs)
+
+
+def _graph(layer, line, trace, given):
+    """Flattens a trace, for a list of `inputs.Input`."""
     # Later ones win: those of TensorFlow are what Keras' own ones hold.
-    held = [*trace.graph.variables, *_variables(layer)]
-    given = _flat(args, kwargs)
+    held = list(trace.graph.variables)
+    # Those of seeds and metrics too.
+    held += identity.IdentitySet([*layer.weights, *layer.variables])
 
     def flattened(is_leaf):
         # Constants are computed now, also where a rule reads a layer while it
@@ -154,14 +150,7 @@ def _read(layer, line, args, kwargs):
 
 
 def _value(x):
-    """The value of an `inputs.Input`."""
+    """Returns the value of an `inputs.Input`."""
     if x.dtype.is_floating or x.dtype.is_complex:
         return Value(values.FLOW, x.shape, x.dtype, name=x.name)
     return Value(values.INDEX, x.shape, x.dtype, x.constant(), name=x.name)
-
-
-def _variables(layer):
-    """All variables of a layer, those of seeds and metrics too."""
-    found = {id(v): v for v in layer.weights}
-    found.update((id(v), v) for v in getattr(layer, "variables", ()))
-    return list(found.values())

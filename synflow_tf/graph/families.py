@@ -1,4 +1,4 @@
-"""The operations of TensorFlow by family, where passes need to know them."""
+"""Groups the operations of TensorFlow, where passes need to know the kind."""
 
 # Functions of single entries, or of what a softmax is: the identity.
 ACTIVATIONS = frozenset(
@@ -46,6 +46,9 @@ SLICES = frozenset(
     GatherNd GatherV2 Slice Split SplitV StridedSlice Unpack _Rows
     """.split()
 )
+_DATA_FROM_SECOND = SELECTIONS | frozenset(
+    "Concat Conv2DBackpropInput Conv3DBackpropInputV2 Split".split()
+)
 # What an activation is bounded by, as a hint that it is a gate: the higher the
 # likelier.
 BOUNDED = {
@@ -66,33 +69,25 @@ BOUNDED = {
 
 
 def is_entrywise(kind):
-    """Whether operations of a type work entry by entry, on one tensor."""
+    """Returns whether such operations work entry by entry, on one tensor."""
     return kind in ACTIVATIONS and kind not in _NOT_ENTRYWISE
 
 
 def is_bent(kind):
-    """Whether such an operation is no line through 0."""
+    """Returns whether such an operation is no line through 0."""
     return kind not in _STRAIGHT
 
 
 def data_of(node):
-    """Which inputs of a node hold data, and not sizes or axes: positions."""
-    kind, count = node.type, len(node.inputs)
-    if kind in SELECTIONS:
-        return range(1, count)
-    if kind in ("Conv2DBackpropInput", "Conv3DBackpropInputV2"):
-        return range(1, count)
-    if kind == "Split":
-        return range(1, count)
-    if kind == "Concat":
-        return range(1, count)
-    if kind == "ConcatV2":
+    """Returns the positions of inputs that hold data, not sizes or axes."""
+    count = len(node.inputs)
+    if node.type == "ConcatV2":
         return range(count - 1)
-    return range(count)
+    return range(node.type in _DATA_FROM_SECOND, count)
 
 
 def scales_of(node):
-    """Which inputs of a node only scale its flow: positions."""
+    """Returns the positions of inputs that only scale the flow."""
     if node.type in PRODUCTS or node.type == "_Gate":
         return range(len(node.inputs))
     return (1,) if node.type.startswith("FusedBatchNorm") else ()

@@ -1,10 +1,10 @@
 """Flattens a traced graph: calls inlined, loops unrolled, constants computed.
 
-What comes out is one list of nodes, each of one operation or of one layer that
-has a rule of its own. Nothing of the model is executed: no assignment, no draw,
-no print.
+Gives one list of nodes, each of one operation, or of one layer that has a rule
+of its own. Runs nothing of the model: no assignment, no draw, no print.
 """
 
+import collections
 import itertools
 import math
 import re
@@ -15,13 +15,12 @@ from synflow_tf.graph import identity
 from synflow_tf.graph import keras_private
 from synflow_tf.graph import raw
 from synflow_tf.graph import tensor_lists
-from synflow_tf.graph import values as values_lib
+from synflow_tf.graph import values
 from synflow_tf.graph.values import CONSTANT
 from synflow_tf.graph.values import FLOW
 from synflow_tf.graph.values import INDEX
-from synflow_tf.graph.values import LEAF
-from synflow_tf.graph.values import READ
 from synflow_tf.graph.values import WEIGHT
+from synflow_tf.graph.variables import value as value_of
 
 # What returns what it takes.
 _ALIASES = frozenset(
@@ -31,12 +30,7 @@ _ALIASES = frozenset(
     StopGradient XlaSharding
     """.split()
 )
-_SIZES = {
-    "Rank": len,
-    "Shape": list,
-    "ShapeN": list,
-    "Size": math.prod,
-}
+_SIZES = {"Rank": len, "Shape": list, "ShapeN": list, "Size": math.prod}
 # What is drawn, or set by a generator of random numbers.
 _RANDOM = re.compile(
     r".*(Random|Multinomial|TruncatedNormal|StandardNormal|Rng|Shuffle"
@@ -60,15 +54,23 @@ _CONTRACTIONS = re.compile(
 )
 # What is zeros if one of its inputs is, such as a state that begins at 0.
 _PRODUCTS = re.compile("Mul|MatMul|BatchMatMul.*|Einsum")
+# Operations whose outputs behind the first are positions.
+_SECOND = frozenset(
+    "TopK TopKV2 Unique UniqueV2 MaxPoolWithArgmax ListDiff".split()
+)
+GATHERS = frozenset(
+    "Gather GatherNd GatherV2 ResourceGather ResourceGatherNd".split()
+)
+# Reading so many steps takes minutes: more are an error, not a long wait.
 _MOST_STEPS = 10_000
 
 
 class Unsupported(ValueError):
-    """A model does something that no graph can say."""
+    """The error of a model that does something no graph can say."""
 
 
 def where(layers):
-    """Says which layers something is part of, as their user knows them."""
+    """Names the layers that something is part of, as their user knows them."""
     names = [layer.name for layer in layers]
     return f" in layer {'/'.join(names)!r}" if names else ""
 
@@ -91,43 +93,38 @@ class Flattener:
     def __init__(self, variables, calls, is_leaf):
         self.nodes, self.cut = [], []
         self.repeated = identity.IdentitySet()
-        self._variables = {
-            id(handle): v for v in variables for handle in _handles(v)
-        }
-        self._calls = {}
+        self._variables = identity.IdentityDict(
+            (handle, v)
+            for v in variables
+            for handle in keras_private.handles(v)
+        )
+        self._calls = collections.defaultdict(list)
         for call in calls:
-            self._calls.setdefault(id(call.graph), []).append(call)
+            self._calls[call.graph].append(call)
         self._is_leaf = is_leaf
-        self._reads = {}
+        self._reads = identity.IdentityDict()
         self._layers = ()
 
     def flatten(self, graph, inputs):
-        """Reads a traced graph.
+        """Reads a `FuncGraph`; returns the `values.Value` of its outputs.
 
-        Args:
-            graph: a `FuncGraph`.
-            inputs: list of `values.Value`, for its first inputs.
-
-        Returns:
-            list of `values.Value`, for its outputs.
+        `inputs` are the values of its first inputs; the rest are captured.
         """
-        captured = {id(inner): outer for outer, inner in graph.captures}
-        rest = [
-            self._captured(captured[id(x)]) for x in graph.inputs[len(inputs) :]
-        ]
-        return self._body(graph, [*inputs, *rest])
+        captured = {inner.ref(): outer for outer, inner in graph.captures}
+        rest = (captured[x.ref()] for x in graph.inputs[len(inputs) :])
+        return self._body(graph, [*inputs, *map(self._captured, rest)])
 
     def _captured(self, outer):
         if outer.dtype == tf.resource:
-            held = self._variables.get(id(outer), outer)
-            return values_lib.Value(CONSTANT, (), tf.resource, held)
-        return values_lib.known(outer)
+            held = self._variables.get(outer, outer)
+            return values.Value(CONSTANT, (), tf.resource, held)
+        return values.known(outer)
 
     def _body(self, graph, inputs):
         """Reads the operations of a graph, those of a leaf layer as one."""
         scope = _Scope(graph, inputs)
         around = self._layers
-        spans = _Spans(self._calls.get(id(graph), ()), self._is_leaf)
+        spans = _Spans(self._calls[graph], self._is_leaf)
         for position, operation in enumerate(graph.get_operations()):
             layers, leaf = spans.at(position)
             self._layers = (*around, *layers)
@@ -138,17 +135,15 @@ class Flattener:
         return [self._value(x, scope) for x in graph.outputs]
 
     def _value(self, tensor, scope):
-        """The value of a tensor, also of one within a leaf layer."""
+        """Returns the value of a tensor, also of one within a leaf layer."""
         if tensor.ref() not in scope.known:
             self._operation(tensor.op, scope)
         return scope.known[tensor.ref()]
 
     def _leaf(self, call, scope):
-        """Puts a leaf layer in, at its first operation.
+        """Puts a leaf layer in, at its first operation, if flow goes in.
 
-        Returns:
-            bool, whether its operations are not to be read: none is if flow
-            goes in.
+        Returns whether it has: then its operations are not read.
         """
         if call in scope.leaves:
             return scope.leaves[call]
@@ -157,25 +152,25 @@ class Flattener:
         scope.leaves[call] = any(v.is_flow for v in inputs)
         if not scope.leaves[call]:
             return False
-        node = values_lib.Node(
-            LEAF, inputs, [], call.layer.name, self._layers, call=call
+        node = values.Node(
+            values.LEAF, inputs, [], call.layer.name, self._layers, call=call
         )
         tensors = tensors_of(call.outputs)
-        for tensor, shape in zip(
-            tensors, self._shapes(tensors, scope), strict=True
-        ):
-            value = values_lib.Value(FLOW, shape, tensor.dtype, node=node)
+        shapes = self._shapes(tensors, scope)
+        for tensor, shape in zip(tensors, shapes, strict=True):
+            value = values.Value(FLOW, shape, tensor.dtype, node=node)
             node.outputs.append(value)
             scope.known[tensor.ref()] = value
         self.nodes.append(node)
         return True
 
     def _shapes(self, tensors, scope):
-        """The shapes of what a layer returns, by reading it if need be."""
+        """Returns the shapes of a layer's outputs, by reading it if need be."""
         if all(x.shape.is_fully_defined() for x in tensors):
             return [tuple(x.shape) for x in tensors]
         before = len(self.nodes), self._reads, scope.known
-        self._reads, scope.known = dict(self._reads), dict(scope.known)
+        self._reads = identity.IdentityDict(self._reads)
+        scope.known = dict(scope.known)
         shapes = [self._value(x, scope).shape for x in tensors]
         length, self._reads, scope.known = before
         del self.nodes[length:]
@@ -192,7 +187,13 @@ class Flattener:
             found = self._outputs(kind, operation, inputs)
         except Unsupported:
             raise
-        except Exception as error:
+        # By TensorFlow, or because a size is not known.
+        except (
+            AttributeError,
+            TypeError,
+            ValueError,
+            tf.errors.OpError,
+        ) as error:
             raise Unsupported(
                 f"Operation {operation.name!r} (of type {kind})"
                 f"{where(self._layers)} could not be read: "
@@ -202,9 +203,9 @@ class Flattener:
             scope.known.setdefault(tensor.ref(), value)
 
     def _outputs(self, kind, operation, inputs):
-        """The values that an operation returns, a list."""
+        """Returns the values that an operation returns, a list."""
         if kind == "Const":
-            return [values_lib.known(raw.constant(operation))]
+            return [values.known(raw.constant(operation))]
         if kind in _ALIASES:
             return inputs[: len(operation.outputs)]
         if kind == "ReadVariableOp":
@@ -220,36 +221,37 @@ class Flattener:
         if kind in _SIZES:
             dtype = operation.outputs[0].dtype
             sizes = [_SIZES[kind](v.shape) for v in inputs]
-            return [values_lib.known(tf.constant(n, dtype)) for n in sizes]
+            return [values.known(tf.constant(n, dtype)) for n in sizes]
         if kind == "VarIsInitializedOp":
-            return [values_lib.known(True)]
+            return [values.known(True)]
         if tensor_lists.handles(operation):
             return tensor_lists.outputs(self, operation, inputs)
         if kind in ("ResourceGather", "ResourceGatherNd"):
             inputs = [self._read(inputs[0].constant), *inputs[1:]]
-        node = values_lib.Node(
+        node = values.Node(
             kind, inputs, [], operation.name, self._layers, operation
         )
         return self._node(node)
 
     def _node(self, node):
-        """The outputs of a node, which is put in unless they are known."""
+        """Returns the outputs of a node, put in unless they are known."""
         operation, kind, inputs = node.operation, node.type, node.inputs
-        if kind == "Cast" and _keeps_flow(
-            inputs[0], operation.outputs[0].dtype
-        ):
+        tensors = operation.outputs
+        if kind == "Cast" and _keeps_flow(inputs[0], tensors[0].dtype):
             return inputs
         if kind in ("ZerosLike", "OnesLike") and inputs[0].constant is None:
             like = tf.zeros if kind == "ZerosLike" else tf.ones
-            return [values_lib.known(like(inputs[0].shape, inputs[0].dtype))]
+            return [values.known(like(inputs[0].shape, inputs[0].dtype))]
         if _PRODUCTS.fullmatch(kind) and any(map(_is_zeros, inputs)):
             if node.flows:
                 self.cut.append(node)
-            [x] = operation.outputs
-            return [values_lib.known(_zeros(self._shape(x, node), x.dtype))]
+            return [
+                values.known(_zeros(self._shape(x, node), x.dtype))
+                for x in tensors
+            ]
         depends = {v.kind for v in inputs}
         if FLOW not in depends and _RANDOM.fullmatch(kind):
-            return [self._drawn(x, node) for x in operation.outputs]
+            return [self._drawn(x, node) for x in tensors]
         known = all(v.constant is not None for v in inputs)
         pure = not operation.op_def.is_stateful or _READS_STATE.fullmatch(kind)
         if known and pure and (kind != "OneHot" or depends <= {CONSTANT}):
@@ -260,26 +262,24 @@ class Flattener:
                 for value in found:
                     value.node = node
             return found
-        return self.emit(node, operation.outputs, _kind(node))
+        return self.emit(node, tensors, _kind(node))
 
     def _drawn(self, tensor, node):
-        """A random draw: it counts as its shape, as ones."""
-        shape = self._shape(tensor, node)
-        value = values_lib.known(_ones(shape, tensor.dtype))
+        """Returns a random draw: it counts as its shape, as ones."""
+        value = values.known(_ones(self._shape(tensor, node), tensor.dtype))
         value.random = True
         return value
 
     def _computed(self, node):
-        """The outputs of an operation whose inputs are all known."""
-        tensors = [v.constant for v in node.inputs]
-        outputs = self._run(node, tensors)
+        """Returns the outputs of an operation whose inputs are all known."""
+        outputs = self._run(node, [v.constant for v in node.inputs])
         random = any(v.random for v in node.inputs)
         kind = INDEX if any(v.kind == INDEX for v in node.inputs) else CONSTANT
         found = []
         for x in outputs:
             if random and x.dtype not in (tf.string, tf.variant):
                 x = _ones(x.shape, x.dtype)
-            found.append(values_lib.known(x, kind))
+            found.append(values.known(x, kind))
             found[-1].random = random
         return found
 
@@ -290,35 +290,23 @@ class Flattener:
             return raw.call(node, tensors)
 
     def emit(self, node, tensors, kind):
-        """Puts a node in.
+        """Puts in a node without outputs; returns its outputs, of one kind.
 
-        Args:
-            node: `values.Node` without outputs.
-            tensors: list of what has the shapes and dtypes of its outputs.
-            kind: the kind of its outputs.
-
-        Returns:
-            list of `values.Value`.
+        `tensors` have the shapes and dtypes of the outputs. What is no number
+        is an index all the same.
         """
         for position, tensor in enumerate(tensors):
-            shape = self._shape(tensor, node, position)
-            code = node.type == "OneHot"
-            constant = tf.ones(shape, tensor.dtype) if code else None
-            here = kind
-            if kind == WEIGHT and not _is_number(tensor.dtype):
-                here = INDEX
-            if here == FLOW and tensor.dtype in (tf.bool, tf.string):
-                here = INDEX
-            if here == FLOW and node.type in _SECOND and node.outputs:
-                here = INDEX
-            node.outputs.append(
-                values_lib.Value(here, shape, tensor.dtype, constant, node)
-            )
+            shape, dtype = self._shape(tensor, node, position), tensor.dtype
+            constant = tf.ones(shape, dtype) if node.type == "OneHot" else None
+            is_position = kind == FLOW and node.type in _SECOND and position
+            here = kind if _carries(kind, dtype) and not is_position else INDEX
+            value = values.Value(here, shape, dtype, constant, node)
+            node.outputs.append(value)
         self.nodes.append(node)
         return node.outputs
 
     def _shape(self, tensor, node, position=0):
-        """The shape of an output, by running the operation if need be."""
+        """Returns the shape of an output, by running its node if need be."""
         if tensor.shape.is_fully_defined():
             return tuple(tensor.shape)
         tensors = [
@@ -328,25 +316,22 @@ class Flattener:
         return tuple(self._run(node, tensors)[position].shape)
 
     def _read(self, variable):
-        """The value of a variable."""
+        """Returns the value of a variable, which is read once."""
         if not hasattr(variable, "assign"):
             raise Unsupported(
                 f"A resource that is no variable is read{where(self._layers)}."
             )
-        if id(variable) not in self._reads:
+        if variable not in self._reads:
             dtype = tf.as_dtype(variable.dtype)
             if dtype.is_floating:
-                shape = tuple(variable.shape)
-                node = values_lib.Node(
-                    READ, [], [], layers=self._layers, variable=variable
+                node = values.Node(
+                    values.READ, [], [], layers=self._layers, variable=variable
                 )
-                value = values_lib.Value(WEIGHT, shape, dtype, node=node)
-                node.outputs.append(value)
-                self.nodes.append(node)
+                spec = tf.TensorSpec(variable.shape, dtype)
+                [self._reads[variable]] = self.emit(node, [spec], WEIGHT)
             else:
-                value = values_lib.known(value_of(variable))
-            self._reads[id(variable)] = value
-        return self._reads[id(variable)]
+                self._reads[variable] = values.known(value_of(variable))
+        return self._reads[variable]
 
     def _call(self, operation, attribute, inputs):
         name = operation.get_attr(attribute).name
@@ -354,7 +339,7 @@ class Flattener:
         return self._body(body, inputs)
 
     def _loop(self, operation, inputs):
-        """A loop, unrolled."""
+        """Unrolls a loop."""
         state, before = inputs, len(self.nodes)
         for _ in range(_MOST_STEPS):
             [goes_on] = self._call(operation, "cond", state)
@@ -380,11 +365,11 @@ class Flattener:
         """Notes the weights that the nodes of a loop are contracted with."""
         for node in nodes:
             if _CONTRACTIONS.fullmatch(node.type):
-                found = map(values_lib.variables_of, node.inputs)
+                found = map(values.variables_of, node.inputs)
                 self.repeated |= itertools.chain(*found)
 
     def _branch(self, operation, inputs):
-        """The branch that is taken; all of them where the data decides."""
+        """Reads the branch that is taken; all where the data decides."""
         which, *inputs = inputs
         if operation.type.endswith("If"):
             names = ["else_branch", "then_branch"]
@@ -395,56 +380,44 @@ class Flattener:
             keras_private.function_graph(operation.graph, g) for g in graphs
         ]
         if which.constant is not None:
-            number = int(which.constant)
-            last = len(graphs) - 1
-            number = number if 0 <= number <= last else last
+            number, count = int(which.constant), len(graphs)
+            number = number if 0 <= number < count else count - 1
             return self._body(graphs[number], inputs)
         found = zip(*(self._body(g, inputs) for g in graphs), strict=True)
         return [self._either(options) for options in found]
 
     def _either(self, options):
-        """One of several values: their sum, as of what a mask selects."""
+        """Returns one of several values: the sum, as of what a mask selects."""
         first, *rest = options
         for other in rest:
-            kinds = {first.kind, other.kind}
-            kind = next(
-                k for k in (FLOW, WEIGHT, INDEX, CONSTANT) if k in kinds
-            )
-            if kind in (INDEX, CONSTANT):
-                first = values_lib.Value(INDEX, first.shape, first.dtype)
-                continue
-            [first] = self.synthetic("_Either", [first, other], first, kind)
+            kind = values.strongest([first, other])
+            if kind == INDEX:
+                first = values.Value(INDEX, first.shape, first.dtype)
+            else:
+                both = [first, other]
+                [first] = self.synthetic("_Either", both, first, kind)
         return first
 
     def synthetic(self, kind, inputs, like, output, shape=None, **extra):
-        """Puts in a node that is no operation of the graph.
+        """Puts in a node of a type that is no operation of TensorFlow.
 
-        Args:
-            kind: str, its type.
-            inputs: list of `values.Value`.
-            like: `values.Value` of the dtype, and unless told the shape.
-            output: the kind of its output.
-            shape: tuple of int, or None.
-            **extra: its attributes.
-
-        Returns:
-            list of one `values.Value`.
+        Returns the list of its one output, of the kind `output`, with the dtype
+        and unless told the shape of the value `like`. `extra` are attributes.
         """
-        node = values_lib.Node(
-            kind, inputs, [], kind, self._layers, extra=extra
-        )
+        node = values.Node(kind, inputs, [], kind, self._layers, extra=extra)
         spec = tf.TensorSpec(like.shape if shape is None else shape, like.dtype)
         return self.emit(node, [spec], output)
 
 
-# Operations whose outputs behind the first are positions.
-_SECOND = frozenset(
-    "TopK TopKV2 Unique UniqueV2 MaxPoolWithArgmax ListDiff".split()
-)
+def _carries(kind, dtype):
+    """Returns whether a value of a dtype can be of a kind."""
+    if kind == FLOW:
+        return dtype not in (tf.bool, tf.string)
+    return kind != WEIGHT or _is_number(dtype)
 
 
 def _kind(node):
-    """The kind of what a node returns."""
+    """Returns the kind of what a node returns."""
     kinds = {v.kind for v in node.inputs}
     data = {v.kind for v in node.inputs if _is_number(v.dtype)}
     if node.type in MEASURES:
@@ -463,11 +436,6 @@ def _kind(node):
     return INDEX
 
 
-GATHERS = frozenset(
-    "Gather GatherNd GatherV2 ResourceGather ResourceGatherNd".split()
-)
-
-
 def gather(node, table, indices, *axis):
     """Runs one of `GATHERS`."""
     if node.type.endswith("Nd"):
@@ -478,7 +446,7 @@ def gather(node, table, indices, *axis):
 
 
 def _is_zeros(value):
-    """Whether a value is a constant of the model that is 0 in every entry."""
+    """Returns whether a value is a constant that is 0 in every entry."""
     if value.kind != CONSTANT or not _is_number(value.dtype):
         return False
     return not value.random and not tf.reduce_any(value.constant != 0)
@@ -489,7 +457,7 @@ def _is_number(dtype):
 
 
 def _keeps_flow(value, dtype):
-    """Whether a cast leaves a value what it is."""
+    """Returns whether a cast leaves a value what it is."""
     if value.is_flow:
         return _is_number(dtype)
     return value.is_weight and dtype.is_floating
@@ -505,19 +473,9 @@ def _ones(shape, dtype):
     return tf.cast(tf.ones(shape, tf.int32), dtype)
 
 
-def value_of(variable):
-    """The value of a variable of Keras or TensorFlow, of its own dtype."""
-    value = getattr(variable, "value", variable)
-    return tf.convert_to_tensor(value() if callable(value) else value)
-
-
 def tensors_of(structure):
-    """The tensors of a traced graph in a structure, a flat list."""
-    return [x for x in tf.nest.flatten(structure) if values_lib.is_traced(x)]
-
-
-def _handles(variable):
-    return keras_private.handles(variable)
+    """Lists the tensors of a traced graph in a structure."""
+    return [x for x in tf.nest.flatten(structure) if values.is_traced(x)]
 
 
 class _Scope:
@@ -536,7 +494,7 @@ class _Scope:
 
 
 class _Spans:
-    """Which layers each operation of a graph is part of."""
+    """Tells which layers each operation of a graph is part of."""
 
     def __init__(self, calls, is_leaf):
         # Outermost first: a call is noted when it ends.
@@ -545,13 +503,9 @@ class _Spans:
         self._is_leaf = is_leaf
 
     def at(self, position):
-        """For positions that rise: a tuple of layers, and the outermost leaf.
+        """Returns the layers around a position, and the outermost leaf's call.
 
-        Args:
-            position: int.
-
-        Returns:
-            A pair: tuple of layers; and a `trace.Call`, or None.
+        Of positions that rise; None where no layer is a leaf.
         """
         while self._waiting and self._waiting[-1].begin <= position:
             self._open.append(self._waiting.pop())

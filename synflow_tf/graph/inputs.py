@@ -1,4 +1,4 @@
-"""What a model is called on, as far as Keras knows and its user says."""
+"""Finds what a model is called on, as far as Keras knows and its user says."""
 
 import dataclasses
 import inspect
@@ -7,8 +7,8 @@ import typing
 import numpy as np
 import tensorflow as tf
 
+from synflow_tf.graph import identity
 from synflow_tf.graph import keras_private
-from synflow_tf.graph import lines
 
 _REMEDY = (
     "Say `inputs=`: an example batch, or `tf.TensorSpec`s, in the structure "
@@ -42,11 +42,11 @@ class Input:
 
     @property
     def spec(self):
-        """The `tf.TensorSpec` of it."""
+        """Returns it as a `tf.TensorSpec`."""
         return tf.TensorSpec(self.shape, self.dtype)
 
     def constant(self):
-        """What an input that is no float has: the example's value, or ones."""
+        """Returns the example's value, or ones, for an input of no floats."""
         if self.value is not None:
             return self.value
         if self.dtype == tf.string:
@@ -55,21 +55,11 @@ class Input:
 
 
 def signatures(model, line, inputs):
-    """What to call a model on: the first that works is meant.
+    """Lists what to call a model on, of which the first that works is meant.
 
-    Args:
-        model: a built model.
-        line: its Keras line.
-        inputs: see `graph.read`.
-
-    Returns:
-        list of pairs: args, a tuple, and kwargs, a dict, with an `Input` for
-        each tensor. First those for one example, then those for as many as
-        `inputs` has.
-
-    Raises:
-        ValueError: if the inputs are not known, a size is open, or `inputs`
-            does not fit the model.
+    As pairs of args and kwargs with an `Input` for each tensor: first for one
+    example, then for as many as `inputs` has; see `graph.read` for that. Raises
+    ValueError if they are not known, a size is open, or `inputs` does not fit.
     """
     known = _known(model, line)
     if inputs is None:
@@ -83,12 +73,12 @@ def signatures(model, line, inputs):
     else:
         given = _given(model, line, inputs, known)
         found = [given]
-        sizes = {x.shape[0] for x in _flat(given) if x.shape}
+        sizes = {x.shape[0] for x in flat(given) if x.shape}
         if sizes != {1} and (len(sizes) == 1 or None in sizes):
             found.insert(0, _of_batch(given, 1, everywhere=True))
             if None in sizes:
                 found = found[:1]
-    for x in _flat(found[0]):
+    for x in flat(found[0]):
         if None in x.shape:
             raise ValueError(
                 "Argument `model` leaves a size of its input open. Received: "
@@ -99,7 +89,8 @@ def signatures(model, line, inputs):
     return found
 
 
-def _flat(signature):
+def flat(signature):
+    """Lists each `Input` of a signature."""
     return [x for x in tf.nest.flatten(signature) if isinstance(x, Input)]
 
 
@@ -113,7 +104,7 @@ def _mapped(function, structure):
 
 
 def _of_batch(signature, batch, everywhere=False):
-    """A signature for a batch of this size, where it is open or everywhere."""
+    """Sets the batch size of a signature, where it is open or everywhere."""
 
     def sized(x):
         if not isinstance(x, Input) or not x.shape:
@@ -129,11 +120,11 @@ def _of_batch(signature, batch, everywhere=False):
 
 
 def _known(model, line):
-    """The signature of a model as Keras knows it, or None."""
+    """Returns the signature of a model as Keras knows it, or None."""
     functional = keras_private.functional_in(model)
     if functional is not None:
-        names = {id(x): x.name for x in functional.inputs}
-        made = _mapped(lambda x: _of_tensor(x, names[id(x)]), functional.input)
+        names = identity.IdentityDict((x, x.name) for x in functional.inputs)
+        made = _mapped(lambda x: _of_tensor(x, names[x]), functional.input)
         return (made,), {}
     args, kwargs = keras_private.called_on(model, line)
     if not args and not kwargs:
@@ -144,12 +135,12 @@ def _known(model, line):
 
 
 def _of_tensor(x, name=""):
-    """An `Input` like a symbolic tensor or a spec."""
+    """Returns an `Input` like a symbolic tensor or a spec."""
     return Input(tuple(x.shape), tf.as_dtype(x.dtype), name)
 
 
 def _of_shape(shape, dtype):
-    """An `Input`, or a structure of them, for what a model was built with."""
+    """Returns an `Input`, or several, for what a model was built with."""
     if isinstance(shape, tf.TensorSpec):
         return Input((None, *shape.shape[1:]), shape.dtype, shape.name or "")
     if isinstance(shape, dict):
@@ -164,7 +155,7 @@ def _of_shape(shape, dtype):
 
 
 def _given(model, line, inputs, known):
-    """The signature that `inputs=` says."""
+    """Returns the signature that `inputs=` says."""
     made = _mapped(lambda x: _of_example(x, line, inputs), inputs)
     if keras_private.functional_in(model) is not None:
         return _checked(((made,), {}), known, inputs)
@@ -179,17 +170,15 @@ def _given(model, line, inputs, known):
 
 
 def _of_example(x, line, inputs):
-    """An `Input` for one array or spec of `inputs=`."""
+    """Returns an `Input` for one array or spec of `inputs=`."""
     if isinstance(x, _NOT_DENSE):
         raise ValueError(
             "Argument `inputs` must be of dense arrays or `tf.TensorSpec`s. "
             f"Received: a {type(x).__name__}. Write `x.to_tensor()` for a "
             "ragged tensor, or `tf.sparse.to_dense(x)` for a sparse one."
         )
-    if isinstance(x, tf.TensorSpec) or hasattr(x, "_keras_history"):
-        return _of_tensor(x, getattr(x, "name", None) or "")
-    if isinstance(x, lines.LINES[0].KerasTensor):
-        return _of_tensor(x, x.name)
+    if isinstance(x, tf.TensorSpec) or keras_private.is_symbolic(x):
+        return _of_tensor(x, x.name or "")
     if not hasattr(x, "shape") or not hasattr(x, "dtype"):
         raise ValueError(
             "Argument `inputs` must be an example batch (arrays or tensors) or "
@@ -205,39 +194,35 @@ def _of_example(x, line, inputs):
 
 
 def _checked(given, known, inputs):
-    """The given signature, of the dtypes that a functional model takes."""
-    expected, got = _flat(known), _flat(given)
-    fits = len(expected) == len(got) and all(
-        len(e.shape) == len(g.shape)
-        and all(
-            m in (None, n) or n is None
-            for m, n in zip(e.shape[1:], g.shape[1:], strict=True)
-        )
-        for e, g in zip(expected, got, strict=True)
-    )
-    if not fits:
+    """Returns the given signature, of the dtypes that the model takes."""
+    expected, got = flat(known), flat(given)
+    pairs = zip(expected, got, strict=False)
+    if len(expected) != len(got) or not all(_fits(e, g) for e, g in pairs):
         raise ValueError(
             "Argument `inputs` must have the structure and the shapes that the "
             f"model takes: {[x.shape for x in expected]}. "
             f"Received: inputs={_described(inputs)}"
         )
     # Flat, because a model takes a list where its inputs are a dict.
-    likes = iter(expected)
+    typed = [_typed(e, g) for e, g in zip(expected, got, strict=True)]
+    return tf.nest.pack_sequence_as(known, typed)
 
-    def typed(g):
-        e = next(likes)
-        shape = [
-            n if m is None else m for m, n in zip(e.shape, g.shape, strict=True)
-        ]
-        if e.shape[:1] == (None,):
-            shape[0] = g.shape[0]
-        value = g.value
-        if value is not None and value.dtype != e.dtype:
-            value = None if e.dtype.is_floating else tf.cast(value, e.dtype)
-        return Input(tuple(shape), e.dtype, e.name, value)
 
-    flat = [typed(g) for g in got]
-    return tf.nest.pack_sequence_as(known, flat)
+def _fits(known, given):
+    shapes = tf.TensorShape(known.shape), tf.TensorShape(given.shape)
+    ranks = {len(shape) for shape in shapes}
+    return len(ranks) == 1 and shapes[0][1:].is_compatible_with(shapes[1][1:])
+
+
+def _typed(known, given):
+    """Returns the given `Input` with the dtype and the sizes that are known."""
+    sizes = zip(known.shape, given.shape, strict=True)
+    shape = tuple(n if m is None else m for m, n in sizes)
+    value = given.value
+    if value is not None and value.dtype != known.dtype:
+        is_float = known.dtype.is_floating
+        value = None if is_float else tf.cast(value, known.dtype)
+    return Input(shape, known.dtype, known.name, value)
 
 
 def _described(inputs):
@@ -252,7 +237,7 @@ def _described(inputs):
 
 
 def _required(parameters):
-    """The names of the parameters that a `call` must be given."""
+    """Lists the names of the parameters that a `call` must be given."""
     return [
         name
         for name, parameter in parameters.items()

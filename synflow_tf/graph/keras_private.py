@@ -58,6 +58,7 @@ NAMES = {
     "_non_trainable_weights": "masks of wrappers would count as weights",
     "_handle_name": "HDF5 files could not be written",
     "PruningSchedule": "schedules would be refused",
+    "ConverterError": "an export would end at what TFLite cannot convert",
 }
 
 
@@ -361,6 +362,13 @@ def _lists(optimizer):
 def function_graph(graph, name):
     """Returns the graph of a function that an operation of `graph` calls."""
     return _get(graph, "_get_function")(name).graph
+
+
+def converter_error():
+    """Returns the class of errors that TFLite's converter raises."""
+    return _get(
+        _module("tensorflow.lite.python.convert_phase"), "ConverterError"
+    )
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Which variables are kernels: those that are contracted with the flow.
+"""Finds the kernels: variables that are contracted with the flow.
 
 Through transposes, reshapes, casts and factors, and where flow chooses which;
 not the tables that tokens are read from, nor what a low-rank product is made of
@@ -15,13 +15,9 @@ _NO_KERNELS = ("bias", "embeddings")
 
 
 def contracted(graph):
-    """Finds the kernels of a model.
+    """Returns the kernels of a `graph.Graph`, an `IdentitySet`.
 
-    Args:
-        graph: `graph.Graph`.
-
-    Returns:
-        `IdentitySet` of variables of rank 2 or more.
+    They are variables of rank 2 or more.
     """
     found, tables = identity.IdentitySet(), identity.IdentitySet()
     chosen = {}
@@ -48,7 +44,7 @@ def contracted(graph):
 
 
 def _of_layer(layer):
-    """The kernels of a layer that has a rule of its own."""
+    """Lists the kernels of a layer that has a rule of its own."""
     return [
         v
         for v in layer.weights
@@ -57,7 +53,7 @@ def _of_layer(layer):
 
 
 def _of_weight(value):
-    """The variables that a weight is a kernel by, a list."""
+    """Lists the variables that a weight is a kernel by."""
     if not value.is_weight or value.node is None:
         return []
     node = value.node
@@ -76,7 +72,7 @@ def _of_weight(value):
 
 
 def _has_product(value):
-    """Whether weights are contracted with weights in a value."""
+    """Returns whether weights are contracted with weights in a value."""
     node = value.node
     if node is None or not value.is_weight:
         return False

@@ -1,4 +1,4 @@
-"""Which layers stay one node of the graph: those that have a rule of their own.
+"""Registers the layers that stay one node: those that have a rule of their own.
 
 `linearize.registry` adds them. Reading a model needs to know which they are,
 and not what their rules do.
@@ -15,7 +15,7 @@ def add(cls):
 
 
 def class_of(layer):
-    """The class in whose place a layer stays one node, or None.
+    """Returns the class in whose place a layer stays one node, or None.
 
     A subclass counts as its base unless it has a `call` of its own.
     """
@@ -28,5 +28,5 @@ def class_of(layer):
 
 
 def is_leaf(layer):
-    """Whether a layer stays one node."""
+    """Returns whether a layer stays one node."""
     return class_of(layer) is not None

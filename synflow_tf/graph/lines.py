@@ -1,4 +1,4 @@
-"""The two Keras lines, Keras 3 and tf_keras.
+"""Tells the two Keras lines apart, Keras 3 and tf_keras.
 
 An object's class says which line it is of, never the environment, and
 `tf.keras` is never touched.

@@ -9,21 +9,12 @@ from synflow_tf.graph import keras_private
 
 
 def call(node, tensors):
-    """Runs the operation of a node.
+    """Runs the operation of a `values.Node` on a list of tensors.
 
-    Args:
-        node: `values.Node` of an operation.
-        tensors: list of tensors, its inputs; floats may be of another dtype
-            than in the model.
-
-    Returns:
-        list of tensors, flat.
+    Floats may be of another dtype than in the model. Returns a flat list.
     """
-    arguments = {}
-    inferred = set()
-    waiting = list(tensors)
-    attributes = node.attributes
-    definition = node.operation.op_def
+    arguments, inferred, waiting = {}, set(), list(tensors)
+    attributes, definition = node.attributes, node.operation.op_def
     for argument in definition.input_arg:
         counts = {argument.number_attr, argument.type_list_attr} - {""}
         inferred |= counts | {argument.type_attr}
@@ -37,9 +28,9 @@ def call(node, tensors):
     for attribute in definition.attr:
         if attribute.name not in inferred:
             arguments[attribute.name] = attributes[attribute.name]
-    outputs = keras_private.raw_operation(node.operation.type)(
-        **_as_parameters(node.operation.type, arguments)
-    )
+    kind = node.operation.type
+    function = keras_private.raw_operation(kind)
+    outputs = function(**_as_parameters(kind, arguments))
     if outputs is None or isinstance(outputs, tf.Operation):
         return []
     if tf.is_tensor(outputs):
@@ -48,7 +39,7 @@ def call(node, tensors):
 
 
 def _as_parameters(kind, arguments):
-    """Arguments under the names that `tf.raw_ops` has for them.
+    """Renames arguments to what `tf.raw_ops` calls them.
 
     They differ for a few operations (Squeeze, Mean, Split), in order.
     """
@@ -66,7 +57,7 @@ def _parameters(kind):
 
 
 def constant(operation):
-    """The tensor of a `Const`."""
+    """Returns the tensor of a `Const`."""
     return tf.constant(tf.make_ndarray(operation.get_attr("value")))
 
 
@@ -80,16 +71,9 @@ _OF_COMPLEX = {
 
 
 def widened(node, tensors, dtype):
-    """Runs an operation with its float inputs in a wider dtype.
+    """Runs an operation with its floats in another dtype; see `call`.
 
-    Args:
-        node: see `call`.
-        tensors: list of tensors.
-        dtype: `tf.DType`, of the inputs and outputs that are floats. An
-            operation that has no kernel for it runs in float32.
-
-    Returns:
-        list of tensors.
+    Or in float32, where it has no kernel for that dtype.
     """
     wide = [_as(x, dtype) for x in tensors]
     if node.type == "Cast" and node.outputs[0].dtype.is_floating:

@@ -1,4 +1,4 @@
-"""Which weights pruning is about: the kernels that the graph shows."""
+"""Selects the weights that pruning is about: kernels, as the graph shows."""
 
 from synflow_tf import graph as graph_lib
 from synflow_tf.graph import kernels as kernels_lib
@@ -6,21 +6,11 @@ from synflow_tf.graph import variables
 
 
 def select(model, prunable=None, inputs=None, graph=None):
-    """Selects the weights that pruning is about.
+    """Lists the prunable weights of a model, in order, at least one.
 
-    Args:
-        model: a built Keras model of either line.
-        prunable: which weights; see `synflow_tf.prune`.
-        inputs: an example batch, or specs; see `synflow_tf.prune`.
-        graph: `graph.Graph` of the model, if it was read already.
-
-    Returns:
-        list of `variables.Weight`, in the order of `model.weights`, at least
-        one.
-
-    Raises:
-        TypeError: see `variables.prunable_weights`.
-        ValueError: likewise; and if the model cannot be read.
+    See `synflow_tf.prune` for `prunable` and `inputs`; `graph` is that of the
+    model, if it was read already. Raises as `variables.prunable_weights` and
+    `graph.read` do.
     """
     if graph is None:
         graph = graph_lib.read(model, inputs)

@@ -1,42 +1,37 @@
-"""Lists of tensors, which loops carry along, as lists in Python."""
+"""Reads the lists of tensors that loops carry along, as lists in Python."""
+
+import itertools
 
 import tensorflow as tf
 
-from synflow_tf.graph import values as values_lib
+from synflow_tf.graph import values
 from synflow_tf.graph.values import CONSTANT
-from synflow_tf.graph.values import FLOW
 from synflow_tf.graph.values import INDEX
-from synflow_tf.graph.values import WEIGHT
 
 
 def handles(operation):
-    """Whether an operation is one of lists."""
+    """Returns whether an operation is one of lists."""
     return operation.type.startswith(("TensorList", "EmptyTensorList"))
 
 
 def outputs(flattener, operation, inputs):
-    """What an operation of lists returns.
+    """Returns the values that an operation of lists returns.
 
-    Args:
-        flattener: `flatten.Flattener`.
-        operation: `tf.Operation`.
-        inputs: list of `values.Value`; the constant of a list is a list of
-            values, or None for those that are not set yet.
-
-    Returns:
-        list of `values.Value`.
+    The constant of a list is a list of `values.Value`, with None for those that
+    are not set yet.
     """
     kind = operation.type.removeprefix("TensorList").removesuffix("V2")
     if kind == "EmptyTensorList":
         return [_list([])]
     if kind == "Reserve":
         return [_list([None] * int(inputs[1].constant))]
-    if kind in ("FromTensor", "Split"):
-        if kind == "FromTensor":
-            pieces = [_item(flattener, inputs[0], i) for i in _range(inputs[0])]
-        else:
-            pieces = _split(flattener, inputs[0], inputs[2].constant.numpy())
-        return [_list(pieces)]
+    if kind == "FromTensor":
+        rows = range(inputs[0].shape[0])
+        return [_list([_item(flattener, inputs[0], i) for i in rows])]
+    if kind == "Split":
+        ends = inputs[2].constant.numpy().cumsum().tolist()
+        rows = itertools.starmap(slice, zip([0, *ends], ends, strict=False))
+        return [_list([_item(flattener, inputs[0], r) for r in rows])]
     if kind == "Scatter":  # tensor, indices, element shape, how many
         indices = inputs[1].constant.numpy().tolist()
         count = int(inputs[3].constant) if inputs[3:] else -1
@@ -57,7 +52,7 @@ def outputs(flattener, operation, inputs):
         count = int(inputs[1].constant)
         return [_list([*items, *[None] * count][:count])]
     if kind == "Length":
-        return [values_lib.known(len(items))]
+        return [values.known(len(items))]
     if kind == "GetItem":
         return [_filled(items)[int(inputs[1].constant)]]
     if kind == "Gather":
@@ -69,69 +64,55 @@ def outputs(flattener, operation, inputs):
         sizes = [x.shape[0] for x in items]
         return [
             _stacked(flattener, items, "_Concat"),
-            values_lib.known(tf.constant(sizes, tf.int64)),
+            values.known(tf.constant(sizes, tf.int64)),
         ]
     raise ValueError("no such operation of lists is known")
 
 
 def _list(items):
-    return values_lib.Value(CONSTANT, (), tf.variant, items)
-
-
-def _range(value):
-    return range(value.shape[0])
+    return values.Value(CONSTANT, (), tf.variant, items)
 
 
 def _filled(items):
-    """Zeros where nothing was set."""
+    """Fills in zeros where nothing was set."""
     known = next(x for x in items if x is not None)
-    empty = values_lib.known(tf.zeros(known.shape, known.dtype))
+    empty = values.known(tf.zeros(known.shape, known.dtype))
     return [empty if x is None else x for x in items]
 
 
-def _item(flattener, value, index, count=None):
-    """One row of a tensor, or `count` of them as one."""
-    rows = slice(index, None if count is None else index + count)
-    rows = index if count is None else rows
+def _item(flattener, value, rows):
+    """Returns one row of a tensor, by an int; or several as one, by a slice."""
     if value.constant is not None:
-        item = values_lib.known(value.constant[rows], value.kind)
+        item = values.known(value.constant[rows], value.kind)
         item.random = value.random
         return item
     shape = value.shape[1:]
-    if count is not None:
-        shape = (count, *shape)
+    if isinstance(rows, slice):
+        shape = (rows.stop - rows.start, *shape)
     if value.kind == INDEX:
-        return values_lib.Value(INDEX, shape, value.dtype)
+        return values.Value(INDEX, shape, value.dtype)
     [item] = flattener.synthetic(
         "_Rows", [value], value, value.kind, shape, rows=rows
     )
     return item
 
 
-def _split(flattener, value, sizes):
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return [
-        _item(flattener, value, int(start), int(size))
-        for start, size in zip(starts, sizes, strict=True)
-    ]
-
-
 def _stacked(flattener, items, kind="_Stack"):
-    """Items as one tensor."""
+    """Returns items as one tensor."""
     function = tf.stack if kind == "_Stack" else tf.concat
-    kinds = {x.kind for x in items}
     if all(x.constant is not None for x in items):
+        known = all(x.kind == CONSTANT for x in items)
         tensor = function([x.constant for x in items], 0)
-        value = values_lib.known(tensor, INDEX if INDEX in kinds else CONSTANT)
+        value = values.known(tensor, CONSTANT if known else INDEX)
         value.random = any(x.random for x in items)
         return value
     shape = (len(items), *items[0].shape)
     if kind == "_Concat":
         rows = sum(x.shape[0] for x in items)
         shape = (rows, *items[0].shape[1:])
-    output = next(k for k in (FLOW, WEIGHT, INDEX) if k in kinds)
+    output = values.strongest(items)
     if output == INDEX:
-        return values_lib.Value(INDEX, shape, items[0].dtype)
+        return values.Value(INDEX, shape, items[0].dtype)
     like = next(x for x in items if x.kind == output)
     [value] = flattener.synthetic(kind, items, like, output, shape)
     return value

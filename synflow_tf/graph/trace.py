@@ -8,11 +8,13 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import operator
 import threading
 import typing
 
 import tensorflow as tf
 
+from synflow_tf.graph import identity
 from synflow_tf.graph import keras_private
 from synflow_tf.graph import lines
 from synflow_tf.graph import values
@@ -59,20 +61,11 @@ class Trace:
 
 
 def trace(layer, line, args, kwargs):
-    """Traces a layer, and leaves it as it was.
+    """Traces a layer or model, and leaves it as it was.
 
-    Args:
-        layer: a built layer or model.
-        line: its Keras line.
-        args: tuple, with a `tf.TensorSpec` for each tensor.
-        kwargs: dict, likewise.
-
-    Returns:
-        `Trace`.
-
-    Raises:
-        lines.NotBuilt: if the layer makes weights when it is called.
-        Exception: whatever the layer's `call` raises while it is traced.
+    `args` and `kwargs` have a `tf.TensorSpec` for each tensor. Raises
+    `lines.NotBuilt` if it makes weights when it is called, and whatever its
+    `call` raises.
     """
     specs = tf.nest.flatten((args, kwargs))
 
@@ -100,7 +93,7 @@ def trace(layer, line, args, kwargs):
 
 
 def _one_replica(layer):
-    """The context in which replicated variables are read without the others.
+    """Makes the context in which one replica reads variables by itself.
 
     What several workers reduce together cannot be traced by one.
     """
@@ -134,7 +127,7 @@ def _noted(layer):
 
 
 def _noting(layer, calls):
-    """The `call` of a layer, that adds a `Call` to a list."""
+    """Returns the `call` of a layer, which also adds a `Call` to a list."""
     original = layer.call
 
     @functools.wraps(original)
@@ -142,10 +135,11 @@ def _noting(layer, calls):
         graph = tf.compat.v1.get_default_graph()
         begin = len(graph.get_operations())
         outputs = original(*args, **kwargs)
-        given = {id(x) for x in tf.nest.flatten((args, kwargs))}
+        given = identity.IdentitySet(tf.nest.flatten((args, kwargs)))
+        given = given & filter(values.is_traced, given)
         outputs = tf.nest.map_structure(
             # What it returns is its own, also where it does nothing.
-            lambda x: tf.identity(x) if _is_given(x, given) else x,
+            lambda x: tf.identity(x) if x in given else x,
             outputs,
         )
         end = len(graph.get_operations())
@@ -155,17 +149,13 @@ def _noting(layer, calls):
     return call
 
 
-def _is_given(x, given):
-    return id(x) in given and values.is_traced(x)
-
-
 @contextlib.contextmanager
 def _left_as_it_was(layer, line):
     """Undoes what tracing notes on layers: losses, attributes, made-up names.
 
     And weights that a layer makes when it is first called.
     """
-    before = {}
+    before = identity.IdentityDict()
     for one in [layer, *keras_private.layers_within(layer)]:
         _note(vars(one), before)
     for register in keras_private.registers(layer, line):
@@ -173,21 +163,21 @@ def _left_as_it_was(layer, line):
     try:
         yield
     finally:
-        for held, contents in before.values():
+        for held, contents in before.items():
             if _differs(held, contents):
                 _refill(held, contents)
 
 
 def _note(held, before):
-    """Notes what a container holds, and containers in it, by their ids."""
+    """Notes what a container holds, and containers in it."""
     if not isinstance(held, (list, dict, set, tuple)):
         return
     # Of tf_keras. To ask a replicated variable for it would be an all-reduce.
     held = getattr(held, "__wrapped__", held)
-    if id(held) in before:
+    if held in before:
         return
     if not isinstance(held, tuple):
-        before[id(held)] = held, _contents(held)
+        before[held] = _contents(held)
     inner = held.values() if isinstance(held, dict) else held
     for one in [*inner, *getattr(held, "__dict__", {}).values()]:
         _note(one, before)
@@ -199,11 +189,9 @@ def _contents(held):
 
 def _differs(held, contents):
     now = _contents(held)
-    if len(now) != len(contents):
-        return True
-    if isinstance(held, dict):
-        return any(k not in now or now[k] is not v for k, v in contents.items())
-    return any(x is not y for x, y in zip(now, contents, strict=True))
+    if isinstance(held, dict) and list(now) == list(contents):
+        now, contents = now.values(), contents.values()
+    return len(now) != len(contents) or any(map(operator.is_not, now, contents))
 
 
 def _refill(held, contents):

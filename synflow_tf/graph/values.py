@@ -1,4 +1,4 @@
-"""What a graph consists of: values of four kinds, and the nodes between them.
+"""Holds what a graph is made of: values of four kinds, and nodes between them.
 
 C  constant  known now, whatever the input is
 W  weight    made of variables alone
@@ -42,17 +42,17 @@ class Value:
 
     @property
     def is_flow(self):
-        """Whether it is flow."""
+        """Returns whether it is flow."""
         return self.kind == FLOW
 
     @property
     def is_weight(self):
-        """Whether it is made of variables alone."""
+        """Returns whether it is made of variables alone."""
         return self.kind == WEIGHT
 
     @property
     def size(self):
-        """The number of its entries, an int."""
+        """Returns the number of its entries, an int."""
         return math.prod(self.shape)
 
 
@@ -88,7 +88,7 @@ class Node:
 
     @functools.cached_property
     def attributes(self):
-        """The operation's attributes, a dict; strings are str."""
+        """Returns the operation's attributes, a dict; strings are str."""
         if self.operation is None:
             return self.extra
         found = {
@@ -99,19 +99,19 @@ class Node:
 
     @property
     def layer(self):
-        """The innermost layer that it is part of, or None."""
+        """Returns the innermost layer that it is part of, or None."""
         return self.layers[-1] if self.layers else None
 
     @property
     def variables(self):
-        """List of the variables that it reads."""
+        """Lists the variables that it reads."""
         if self.type == READ:
             return [self.variable]
         return self.call.layer.weights if self.type == LEAF else []
 
     @property
     def flows(self):
-        """List of those inputs that are flow."""
+        """Lists those inputs that are flow."""
         return [value for value in self.inputs if value.is_flow]
 
 
@@ -123,29 +123,13 @@ def _text(value):
 
 
 def known(tensor, kind=CONSTANT):
-    """A value that is known now.
-
-    Args:
-        tensor: what `tf.convert_to_tensor` takes.
-        kind: `CONSTANT` or `INDEX`.
-
-    Returns:
-        `Value`.
-    """
+    """Returns the value of a tensor, or of an array or number, known now."""
     tensor = tf.convert_to_tensor(tensor)
     return Value(kind, tuple(tensor.shape), tensor.dtype, tensor)
 
 
 def needed(nodes, outputs):
-    """Those nodes that outputs depend on.
-
-    Args:
-        nodes: list of `Node`, in an order in which they can run.
-        outputs: list of `Value`.
-
-    Returns:
-        list of `Node`, in that order.
-    """
+    """Lists those of some nodes, in order, that some values depend on."""
     wanted = set(outputs)
     found = []
     for node in reversed(nodes):
@@ -156,14 +140,7 @@ def needed(nodes, outputs):
 
 
 def variables_of(value):
-    """The variables that a weight is made of.
-
-    Args:
-        value: `Value`.
-
-    Returns:
-        list of variables.
-    """
+    """Lists the variables that a value is made of, if it is a weight."""
     found, seen, waiting = [], set(), [value]
     while waiting:
         value = waiting.pop()
@@ -176,6 +153,12 @@ def variables_of(value):
     return found
 
 
+def strongest(found):
+    """Returns the kind of what is made of values with no product of them."""
+    kinds = {value.kind for value in found}
+    return next((kind for kind in (FLOW, WEIGHT) if kind in kinds), INDEX)
+
+
 def is_traced(x):
-    """Whether something is a tensor of a traced graph."""
+    """Returns whether something is a tensor of a traced graph."""
     return tf.is_tensor(x) and hasattr(x, "op") and not hasattr(x, "numpy")

@@ -1,9 +1,9 @@
-"""The wrappers of tensorflow-model-optimization (tfmot), from outside.
+"""Detects the pruning wrappers of tfmot without importing tfmot.
 
 tfmot puts a layer into a `PruneLowMagnitude`, which has masks of its own and
 multiplies the layer's weights by them before each call. To this library a
 wrapped layer is the layer within, and the wrapper's mask is the mask of its
-weight. tfmot is not imported: without it there is no wrapper.
+weight. Where tfmot is not imported there is no wrapper.
 """
 
 from synflow_tf.graph import identity

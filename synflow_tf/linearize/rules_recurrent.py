@@ -8,6 +8,7 @@ from step to step.
 import tensorflow as tf
 
 from synflow_tf import graph as graph_lib
+from synflow_tf.graph import keras_private
 from synflow_tf.graph import lines
 from synflow_tf.linearize import executor
 from synflow_tf.linearize import lower
@@ -63,7 +64,7 @@ def _swap(x):
 
 def _note_uses(cell, weights):
     """Notes the kernels of a cell: every path passes them again and again."""
-    for part in cell._flatten_layers(include_self=True, recursive=True):
+    for part in [cell, *keras_private.layers_within(cell)]:
         units = getattr(part, "units", getattr(part, "filters", None))
         for variable in part.weights:
             if len(variable.shape) > 1:

@@ -9,7 +9,6 @@ import tf_keras
 
 import synflow_tf
 
-LINES = linear.LINES
 _C = np.array([0.5, -2.0, 3.0, -1.5], np.float32)
 _WIDE = np.linspace(-1, 1, 24, dtype=np.float32).reshape(1, 2, 3, 4)
 _FEW = np.array([[0.5], [-2.0], [4.0]], np.float32)

@@ -7,7 +7,6 @@ import pytest
 
 import synflow_tf
 
-LINES = linear.LINES
 _SHAPE = (3, 4, 6)
 # name: what makes the layer; the shape that broadcasts |gamma|, or None.
 CASES = {
