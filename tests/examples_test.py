@@ -115,7 +115,7 @@ def test_the_training_script_runs_on_digits(line, tmp_path):
         "--epochs=1",
         "--rounds=5",
         "--compression=5",
-        f"--keras={line}",
+        f"--keras={line.__name__}",
         f"--data_dir={tmp_path / 'data'}",
         f"--output_dir={tmp_path / 'out'}",
     )

@@ -492,11 +492,11 @@ def test_only_what_is_prunable_follows_the_schedule(line):
     assert zeros == {"a/kernel": 0, "b/kernel": int(0.9 * 60), "c/kernel": 0}
 
 
-@pytest.mark.parametrize("amount", ["schedule", "sparsity"])
+@pytest.mark.parametrize("amount", ["pruning_schedule", "sparsity"])
 def test_masks_of_other_weights_neither_stop_a_callback_nor_go(line, amount):
     model = _model(line)
     others = synflow_tf.prune(model, sparsity=0.9, rounds=3, prunable="a")
-    asked = {"schedule": _linear()[0], "sparsity": 0.9}[amount]
+    asked = {"pruning_schedule": _linear()[0], "sparsity": 0.9}[amount]
     pruning = synflow_tf.SynFlowPruning(
         **{amount: asked}, rounds=3, prunable="b"
     )

@@ -73,11 +73,7 @@ def _run(commands):
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    env={
-                        **os.environ,
-                        "PYTHONPATH": os.pathsep.join(path),
-                        **environment,
-                    },
+                    env={**os.environ, "PYTHONPATH": path, **environment},
                 )
         ended = {}
         while len(ended) < len(running) and time.monotonic() < deadline:

@@ -400,7 +400,7 @@ def test_the_output_of_a_layer_of_the_model_is_still_known(line):
 
 
 def test_paths_are_the_same_after_loading(line, tmp_path):
-    @line.saving.register_keras_serializable(package=f"opening{line}")
+    @line.saving.register_keras_serializable(package=f"opening{line.__name__}")
     class Net(line.Model):
         def __init__(self, **kwargs):
             super().__init__(**kwargs)

@@ -279,7 +279,11 @@ def test_float32_reaches_beyond_its_range_by_rescaling(line):
 def test_the_benchmark_writes_a_table(line, tmp_path):
     path = tmp_path / "table.md"
     command = [sys.executable, str(ROOT / "benchmarks" / "applications.py")]
-    command += [f"--keras={line}", "--models=MobileNet", "--input_size=32"]
+    command += [
+        f"--keras={line.__name__}",
+        "--models=MobileNet",
+        "--input_size=32",
+    ]
     command += ["--rounds=6", f"--output={path}"]
 
     def run():
@@ -289,7 +293,7 @@ def test_the_benchmark_writes_a_table(line, tmp_path):
 
     printed = run()
     text = path.read_text()
-    assert f"{line}.applications" in text
+    assert f"{line.__name__}.applications" in text
     assert "6 rounds" in text and "default is 100 rounds" in text
     head, _, *rows = [x for x in text.split("\n") if x.startswith("|")]
     columns = [x.strip() for x in head.strip("|").split("|")]

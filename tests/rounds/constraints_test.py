@@ -712,7 +712,7 @@ def test_the_callback_holds_min_kept_along_a_schedule(line):
     model = _residual(line)
     schedule = synflow_tf.schedules.LinearSparsity(0.9, 0, 6, 3)
     callback = synflow_tf.SynFlowPruning(
-        schedule=schedule, rounds=3, min_kept=3
+        pruning_schedule=schedule, rounds=3, min_kept=3
     )
     seen = []
     look = line.callbacks.LambdaCallback(
