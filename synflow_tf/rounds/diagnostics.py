@@ -36,8 +36,8 @@ def check(task, on_unscored, held):
         for weight, score in zip(task.weights, scores, strict=True)
     ]
     shares = list(zip(task.weights, shares, strict=True))
-    # A kernel that is pruned already may well be empty.
-    pruned = [path for path, mask in held.items() if not mask.all()]
+    # Of a model that is pruned already, a kernel may well be empty.
+    pruned = held if any(not mask.all() for mask in held.values()) else {}
     unscored = [w for w, share in shares if share == 1 and w.path not in pruned]
     empty = [w for w in unscored if _is_zero(w)]
     behind = _behind(task, tensors, unscored, empty)
