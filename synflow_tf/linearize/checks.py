@@ -17,6 +17,7 @@ from synflow_tf.linearize import executor
 from synflow_tf.linearize import pass_gates
 from synflow_tf.linearize import registry
 from synflow_tf.linearize import rules_structure
+from synflow_tf.linearize import walks
 
 # Relative error that the equations of R may have. Both sides sum millions of
 # positive terms, in another order, which costs some of the dtype's 16 or 7
@@ -34,8 +35,8 @@ def check(graph, weights, scored, inputs):
     """Checks a linear graph, and computes its gradients for inputs of ones.
 
     Returns the list of dR/dw, up to a common factor, for each tensor of
-    `scored`, which the `LinearWeights` hold; and the list
-    of variables that are scales of 0 and count as ones.
+    `scored`, which the `LinearWeights` hold; and the list of variables that are
+    scales of 0 and count as ones.
     """
     run = _Run(graph, weights, scored, inputs)
     run.check_values()
@@ -53,14 +54,13 @@ class _Run:
         self.precision = _precision(graph, weights.dtype)
         units = {s.unit: tf.ones((), weights.dtype) for s in graph.sources}
         self.starts = dict(zip(graph.inputs, inputs, strict=True)) | units
-        tensors = dict(self.starts)
+        tensors = {}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([*self.starts.values(), *scored])
             outputs = self._outputs(self.starts, weights, tensors)
             flow = executor.flow_of(outputs)
-        self.tensors = {
-            value: x for value, x in tensors.items() if x.dtype.is_floating
-        }
+        found = (self.starts | tensors).items()
+        self.tensors = {value: x for value, x in found if x.dtype.is_floating}
         gradients, self.gradients_of_scored = tape.gradient(
             flow,
             [list(self.tensors.values()), scored],
@@ -70,25 +70,15 @@ class _Run:
         self.outputs = [float(tf.reduce_sum(x)) for x in outputs]
         self.flow = float(flow)
 
-    def _outputs(self, starts, weights, tensors=None):
-        """Runs the graph, and adds what nodes return to a dict of tensors."""
-
-        def record(node, before, after):
-            del before
-            pairs = zip(node.outputs, after, strict=True)
-            tensors.update((v, x) for v, x in pairs if x is not None)
-
-        return executor.run(
-            self.graph,
-            weights,
-            [starts[value] for value in self.graph.inputs],
-            [starts[source.unit] for source in self.graph.sources],
-            None if tensors is None else record,
-        )
+    def _outputs(self, starts, weights, record=None):
+        """Runs the graph from some values of its inputs and units."""
+        inputs = [starts[value] for value in self.graph.inputs]
+        units = [starts[source.unit] for source in self.graph.sources]
+        return executor.run(self.graph, weights, inputs, units, record)
 
     def check_values(self):
         """Checks that every value is finite and not negative."""
-        nodes = {value: n for n in self.graph.nodes for value in n.outputs}
+        nodes = walks.producers_of(self.graph.nodes)
         found = [v for v in self.tensors if v in nodes and v.size]
         lows = _reduced(tf.reduce_min, self.tensors, found)
         highs = _reduced(tf.reduce_max, self.tensors, found)

@@ -20,6 +20,7 @@ from synflow_tf.linearize import pass_weights
 class LinearGraph:
     """Nodes that the executor runs; `inputs` and `outputs` are flow."""
 
+    is_plain: bool  # whether nodes run as they are, and not under rules
     nodes: list
     inputs: list
     outputs: list
@@ -54,13 +55,13 @@ def lower(graph, scored=()):
     nodes = pass_gates.without_idle(nodes, depends)
     nodes = values.needed(nodes, outputs)
     nodes = pass_weights.compute(nodes, depends)
-    return _finished(nodes, graph, outputs, sources)
+    return _finished(False, nodes, graph, outputs, sources)
 
 
 def plain(graph):
     """Returns the graph as it is, without leaf layers: the authors' variant."""
     graph = graph.opened
-    return _finished(graph.nodes, graph, _outputs(graph), [])
+    return _finished(True, graph.nodes, graph, _outputs(graph), [])
 
 
 def _outputs(graph):
@@ -88,7 +89,7 @@ def _replaced(nodes, replace):
     return result
 
 
-def _finished(nodes, graph, outputs, sources):
+def _finished(is_plain, nodes, graph, outputs, sources):
     """Returns the `LinearGraph` of the nodes that outputs need."""
     nodes = values.needed(nodes, outputs)
     last = {}
@@ -102,4 +103,4 @@ def _finished(nodes, graph, outputs, sources):
     inputs = [value for value in graph.inputs if value.is_flow]
     used = {v for n in values.needed(graph.nodes, outputs) for v in n.inputs}
     ignored = [v for v in inputs if v not in used and v not in outputs]
-    return LinearGraph(nodes, inputs, outputs, sources, dead, ignored)
+    return LinearGraph(is_plain, nodes, inputs, outputs, sources, dead, ignored)

@@ -14,6 +14,7 @@ import dataclasses
 from synflow_tf.graph import families
 from synflow_tf.graph import values
 from synflow_tf.linearize import pass_gates
+from synflow_tf.linearize import walks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,16 +137,10 @@ class _Degrees:
             v for v, found in degrees.items() if max(found, default=0) > 1
         ]
         for value in self._wrong[:1] + squares:
-            seen, waiting = set(), [value]
-            while waiting:
-                node = self._producers.get(waiting.pop(0))
-                if node is None or node in seen:
-                    continue
-                seen.add(node)
+            for node in walks.upstream(value, self._producers):
                 product = node.type in families.CONTRACTIONS
                 if product and len(node.flows) == 2 and not node.gates:
                     return node, pass_gates.attending(node, self._producers)
-                waiting += node.flows
         return None, None
 
     def finished(self, inputs, outputs):

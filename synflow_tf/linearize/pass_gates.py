@@ -14,6 +14,7 @@ from synflow_tf.graph import families
 from synflow_tf.graph import leaves
 from synflow_tf.graph import values
 from synflow_tf.linearize import hints
+from synflow_tf.linearize import walks
 
 
 def mark(nodes):
@@ -23,18 +24,14 @@ def mark(nodes):
     one of them (attention weights), or only one has passed a kernel (an
     adjacency matrix has not); see `pass_degrees`.
     """
-    producers, result, weighted = {}, [], set()
-    for node in nodes:
-        producers.update(dict.fromkeys(node.outputs, node))
-        if len(node.flows) == 2 and node.type not in leaves.OPERATIONS:
-            node = _marked(node, producers, weighted)
-        if _has_kernel(node) or not weighted.isdisjoint(node.inputs):
-            weighted.update(node.outputs)
-        result.append(node)
-    return result
+    producers = walks.producers_of(nodes)
+    weighted = walks.downstream(nodes, _has_kernel)
+    return [_marked(node, producers, weighted) for node in nodes]
 
 
 def _marked(node, producers, weighted):
+    if len(node.flows) != 2 or node.type in leaves.OPERATIONS:
+        return node
     if node.type in families.PRODUCTS:
         trunk, gate = hints.trunk_first(*node.flows, producers)
         return _gated(node, trunk, gate, False, producers)
@@ -142,7 +139,7 @@ class _Cutter:
     def __init__(self, nodes, levels):
         self.nodes = []
         self._levels = levels
-        self._producers = {v: node for node in nodes for v in node.outputs}
+        self._producers = walks.producers_of(nodes)
         self._entered = {}
 
     def add(self, node):
@@ -229,13 +226,13 @@ def without_idle(nodes, scored):
 
     `scored` is the set of `graph.Value` that depend on scored weights.
     """
-    carrying = set(scored)
-    result = []
-    for node in nodes:
-        if node.type == "_Gate" and node.inputs[-1] not in carrying:
-            node = dataclasses.replace(node, inputs=_open(node), gates=())
-        carried = not carrying.isdisjoint(node.inputs)
-        if node.type == values.LEAF or (carried and node.type != "_Stop"):
-            carrying.update(node.outputs)
-        result.append(node)
-    return result
+    carrying = walks.downstream(
+        [node for node in nodes if node.type != "_Stop"],
+        lambda n: n.type == values.LEAF or not scored.isdisjoint(n.inputs),
+    )
+    return [
+        dataclasses.replace(node, inputs=_open(node), gates=())
+        if node.type == "_Gate" and node.inputs[-1] not in carrying
+        else node
+        for node in nodes
+    ]

@@ -24,8 +24,7 @@ def start(nodes, depending):
         if node.type in flatten.GATHERS and output.is_flow:
             table = node.inputs[0]
             if not table.is_flow:
-                axis = int(node.inputs[2].constant) if node.inputs[2:] else 0
-                node = _source(node, table, output, axis, depending)
+                node = _source(node, table, output, node, depending)
         else:
             inputs = list(node.inputs)
             for i in _starting(node):
@@ -51,8 +50,11 @@ def _starting(node):
     return []
 
 
-def _source(node, read, output, axis, depending):
-    """Returns a node that returns ones, or what is read if that is scored."""
+def _source(node, read, output, gathering, depending):
+    """Returns a node that starts flow at what is read.
+
+    `gathering` is the node that takes rows of that, or None.
+    """
     inputs = [values.Value("F", (), output.dtype)]
     inputs += [read] if read in depending else []
     return dataclasses.replace(
@@ -60,7 +62,7 @@ def _source(node, read, output, axis, depending):
         type="_Source",
         inputs=inputs,
         outputs=[output],
-        extra={"axis": axis},
+        extra={"gathering": gathering},
     )
 
 

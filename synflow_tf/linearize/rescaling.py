@@ -29,15 +29,15 @@ class Range:
     Attributes:
         exponent: float64 tensor of shape ().
         kernels: int, how many were applied since the last look at the values.
-        pending: None, or an int tensor: the exponent by which what a rule has
-            just returned is off, beside that of all other values.
+        behind: None, or an int tensor: what a node has just returned is off by
+            this exponent in addition to that of all other values.
     """
 
     def __init__(self, rescale=True):
         self.rescale = rescale
         self.exponent = tf.zeros((), tf.float64)
         self.kernels = 0
-        self.pending = None
+        self.behind = None
 
     def keep(self, tensors):
         """Rescales the live flow, if it is due.
@@ -48,9 +48,15 @@ class Range:
         live = [x for value, x in tensors.items() if value.is_flow]
         if self.rescale and live and self.kernels >= _KERNELS[live[0].dtype]:
             self.kernels = 0
-            self.divide(tensors, excess(live))
+            self._divide(tensors, excess(live))
 
-    def divide(self, tensors, exponent):
+    def catch_up(self, tensors):
+        """Brings the live flow to the exponent of what a node has returned."""
+        if self.behind is not None:
+            self._divide(tensors, self.behind)
+            self.behind = None
+
+    def _divide(self, tensors, exponent):
         """Divides the live flow by 2**exponent, an int tensor, in place."""
         flows = [value for value in tensors if value.is_flow]
         if flows:
@@ -68,18 +74,17 @@ def _layout(dtype):
 
 
 def excess(tensors):
-    """Returns the exponent of the largest value, or 0 if it is in range.
-
-    An int tensor of shape (); 0 too if the largest of the tensors is 0 or not
-    finite.
-    """
+    """Returns the exponent of the largest value, or 0 if it is in range."""
     exponent = exponent_of(tensors)
     out = tf.abs(exponent) > _BITS
     return tf.where(out, exponent, tf.zeros_like(exponent))
 
 
 def exponent_of(tensors):
-    """Returns the exponent of the largest value; 0 if 0 or not finite."""
+    """Returns the exponent of the largest value, an int tensor of shape ().
+
+    It is 0 if that value is 0 or not finite.
+    """
     largest = [tf.reduce_max(x) for x in tensors]
     largest = tf.stop_gradient(tf.reduce_max(tf.stack(largest)))
     integer, mantissa, bias = _layout(largest.dtype)

@@ -13,29 +13,16 @@ from synflow_tf.linearize import registry
 
 @registry.operation(*families.CONTRACTIONS)
 def contract(node, *tensors):
-    """The contraction, with magnitudes; attention weights add up to 1."""
-    dtype = magnitudes.dtype_of(node, tensors)
-    data = families.data_of(node)
-    tensors = [
-        magnitudes.of(v, x, dtype) if i in data else x
-        for i, (v, x) in enumerate(zip(node.inputs, tensors, strict=True))
-    ]
+    """Contracts magnitudes; attention weights add up to 1."""
+    tensors = magnitudes.of_data(node, tensors)
     for side in node.gates:
-        tensors[side] = normalized(tensors[side], _summed(node, side))
+        tensors[side] = _shares(tensors[side], _summed(node, side))
     return apply(node, tensors)
 
 
 def apply(node, tensors):
-    """Runs a contraction where the CPU can, and has a gradient.
-
-    Args:
-        node: `graph.Node`, of one of `families.CONTRACTIONS`.
-        tensors: list of tensors.
-
-    Returns:
-        Tensor.
-    """
-    if node.type == "BatchMatMulV3":  # of integers, in the model
+    """Runs a contraction as the CPU can and has a gradient of: a tensor."""
+    if node.type == "BatchMatMulV3":  # It has integers only, in the model too.
         options = node.attributes
         return tf.raw_ops.BatchMatMulV2(
             x=tensors[0],
@@ -60,9 +47,9 @@ _CONVOLUTIONS = families.CONTRACTIONS - {
 
 
 def _undilated(node, tensors):
-    """A transposed convolution with zeros in its kernel, not dilated.
+    """Puts zeros into the kernel of a transposed convolution for its dilation.
 
-    TensorFlow on the CPU has no other.
+    TensorFlow on the CPU has no dilated one.
     """
     dilations = node.attributes["dilations"]
     first = node.attributes["data_format"] == "NCHW"
@@ -83,7 +70,7 @@ def _undilated(node, tensors):
 
 
 def _grouped(node, tensors):
-    """A convolution group by group: TensorFlow has no gradient of all on a CPU.
+    """Convolves group by group: on a CPU TensorFlow has no gradient of all.
 
     Groups of one channel each are a depthwise convolution.
     """
@@ -112,15 +99,10 @@ def _grouped(node, tensors):
     return [tf.concat([raw.call(node, list(p))[0] for p in pieces], -1)]
 
 
-def normalized(a, axes):
-    """Attention weights: a over its sums, equal where nothing scores.
+def _shares(a, axes):
+    """Divides a tensor >= 0 by its sums over axes; equal shares where all is 0.
 
-    Args:
-        a: tensor >= 0.
-        axes: list of int, over which the weights add up to 1.
-
-    Returns:
-        Tensor of the shape of `a`.
+    The sums are as constants: the shares are a gate.
     """
     total = tf.stop_gradient(tf.reduce_sum(a, axes, keepdims=True))
     empty = total == 0
@@ -131,7 +113,7 @@ def normalized(a, axes):
 
 
 def _summed(node, side):
-    """The axes of one operand that a contraction sums over."""
+    """Returns the axes of one operand that a contraction sums over, a list."""
     if node.type == "Einsum":
         equation = node.attributes["equation"].replace(" ", "")
         inputs, _, result = equation.partition("->")
@@ -144,8 +126,8 @@ def _summed(node, side):
         return axes
     if node.type in _CONVOLUTIONS:
         return [-1] if side == 0 else [-2]
-    names = ("transpose_a", "transpose_b")
-    if node.type != "MatMul":
-        names = ("adj_x", "adj_y")
-    flipped = node.attributes[names[side]]
-    return [(-2 if flipped else -1) if side == 0 else (-1 if flipped else -2)]
+    names = ("adj_x", "adj_y")
+    if node.type == "MatMul":
+        names = ("transpose_a", "transpose_b")
+    last = node.attributes[names[side]] == (side == 1)
+    return [-1 if last else -2]

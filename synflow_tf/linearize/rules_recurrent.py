@@ -42,7 +42,7 @@ def recurrent(layer, weights, x, initial_state=None, **options):
         states = tf.nest.pack_sequence_as(states, flat)
     _note_uses(layer.cell, weights)
     outputs, states, exponent = _scan(layer.cell, weights, steps, states)
-    weights.range.pending = exponent
+    weights.range.behind = exponent
     if not layer.return_sequences:
         outputs = outputs[-1]
     elif not time_major:

@@ -1,4 +1,4 @@
-"""What rules compute with in the place of variables.
+"""Holds what rules compute with in the place of variables.
 
 Scored weights are their magnitudes, given. What no scored weight is in is
 computed as it is, once, signs and constants included; then its magnitude is
@@ -12,10 +12,9 @@ import tensorflow as tf
 from synflow_tf.graph import families
 from synflow_tf.graph import flatten
 from synflow_tf.graph import identity
-from synflow_tf.graph import raw
 from synflow_tf.graph import values
-from synflow_tf.linearize import registry
 from synflow_tf.linearize import rescaling
+from synflow_tf.linearize import unchanged
 
 # What a scale of zeros may pass through: as if it were ones.
 _OPENED = (
@@ -34,8 +33,6 @@ class LinearWeights:
         tensors: pairs of variable and float tensor >= 0, those that scores are
             wanted for. All others are read from the model.
         dtype: `tf.DType` to compute in.
-        as_authors: bool, whether biases, moving means and activations count
-            too (`SynFlow(variant="authors")`).
         rescale: bool, whether to keep the live values in range.
 
     Attributes:
@@ -49,12 +46,11 @@ class LinearWeights:
         range: `rescaling.Range` of the run.
     """
 
-    def __init__(self, tensors, dtype, as_authors=False, rescale=True):
+    def __init__(self, tensors, dtype, rescale=True):
         self._tensors = identity.IdentityDict(tensors)
         self.scored = identity.IdentitySet(self._tensors)
         self.dtype = dtype
-        self.as_authors = as_authors
-        self.range = rescaling.Range(rescale and not as_authors)
+        self.range = rescaling.Range(rescale)
         self.unit = tf.ones((), dtype)
         self.repeated = identity.IdentityDict()
         self.zero_scales = identity.IdentitySet()
@@ -78,22 +74,21 @@ class LinearWeights:
         again.range = rescaling.Range(rescale)
         return again
 
-    def __getitem__(self, variable):
-        """Returns the absolute value of a variable, in `dtype`."""
-        if variable in self.scored:
-            return self._tensors[variable]
-        return self._once("magnitude", variable)
+    def __getitem__(self, key):
+        """Returns the magnitude of a variable, or of a `graph.Value` of some.
 
-    def plain(self, value):
-        """Returns the magnitude of a `graph.Value` made of unscored weights."""
-        return self._once("magnitude", value)
+        A value is made of unscored variables. The tensor is of `dtype`.
+        """
+        if key in self.scored:
+            return self._tensors[key]
+        return self._once("magnitude", key)
 
     def scale(self, value):
-        """Like `plain`, but a scale that is 0 in every entry counts as ones."""
+        """Returns the same of a value; ones if it is 0 in every entry."""
         return self._once("scale", value)
 
     def _once(self, kind, key):
-        """Computes what is made of unscored weights, eagerly and once."""
+        """Computes what is made of unscored variables, eagerly and once."""
         found = self._found[kind]
         if key not in found:
             with tf.init_scope():
@@ -130,14 +125,10 @@ class LinearWeights:
         return x if tf.reduce_any(x != 0) else tf.ones_like(x)
 
     def computed(self, value, scored):
-        """The scored weight, with the magnitudes of what is computed from it.
+        """Returns a scored weight, scaled to what is computed from it.
 
-        Args:
-            value: `graph.Value`, what is computed from one scored weight.
-            scored: tensor >= 0, that weight.
-
-        Returns:
-            Tensor; its gradient is that of a scale of each entry.
+        Each entry has the magnitude of that entry of `value`, which is computed
+        from `scored`, a tensor >= 0, alone; and the gradient of a factor.
         """
         true = tf.abs(_evaluated(value, self._signed, {}))
         true = tf.where(tf.math.is_finite(true), true, tf.zeros_like(true))
@@ -177,7 +168,7 @@ def _evaluated(value, read, known, opened=None):
             `value` is a product of.
 
     Returns:
-        Tensor, wide if it is float.
+        Tensor, float64 if it is float.
     """
     if value.constant is not None:
         return value.constant
@@ -190,15 +181,7 @@ def _evaluated(value, read, known, opened=None):
             return (opened or read)(node.variable)
         inner = opened if node.type in _OPENED else None
         tensors = [_evaluated(v, read, known, inner) for v in node.inputs]
-        for output, x in zip(node.outputs, _run(node, tensors), strict=True):
+        outputs = unchanged.run(node, tensors, tf.float64)
+        for output, x in zip(node.outputs, outputs, strict=True):
             known[output, key[1]] = x
     return known[key]
-
-
-def _run(node, tensors):
-    if node.operation is None:
-        outputs = registry.rule_of_operation(node.type)(node, *tensors)
-        return outputs if isinstance(outputs, list) else [outputs]
-    if node.type in flatten.GATHERS:
-        return [flatten.gather(node, *tensors)]
-    return raw.widened(node, tensors, tf.float64)

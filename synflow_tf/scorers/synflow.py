@@ -79,8 +79,7 @@ class _LinearizedModel(base.Bound):
         self._weights = linearize.LinearWeights(
             [(variable, None) for variable in self._variables],
             dtype,
-            as_authors=not self._homogeneous,
-            rescale=scorer.rescale,
+            rescale=scorer.rescale and self._homogeneous,
         )
         self._is_fresh = False
 
@@ -145,11 +144,8 @@ class _LinearizedModel(base.Bound):
 
     def explain(self, empty, tensors):
         """Finds the paths that carry the flow; see `Bound.explain`."""
-        lowered, weights = self._lowered, self._linear(tensors)
-        if not self._homogeneous:
-            pairs = zip(self._variables, tensors, strict=True)
-            weights = linearize.LinearWeights(pairs, weights.dtype)
-            lowered = self._lower()
+        lowered = self._lowered if self._homogeneous else self._lower()
+        weights = self._linear(tensors, rescale=True)
         kernels = [weight.variable for weight in empty]
         places = linearize.skip_paths(lowered, weights, self._inputs, kernels)
         found = []
@@ -172,9 +168,10 @@ class _LinearizedModel(base.Bound):
             self._is_fresh = True
         self._weights.refresh()
 
-    def _linear(self, tensors):
+    def _linear(self, tensors, rescale=None):
         """Returns the weights for a run of the graph."""
-        return self._weights.rerun(zip(self._variables, tensors, strict=True))
+        pairs = zip(self._variables, tensors, strict=True)
+        return self._weights.rerun(pairs, rescale)
 
 
 def _once(scores, flow, gates):

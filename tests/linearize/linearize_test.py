@@ -190,7 +190,7 @@ def _run(model, inputs, affine):
     graph = (
         linearize.plain(graph) if affine else linearize.lower(graph, kernels)
     )
-    weights = linearize.LinearWeights({}, tf.float64, affine, rescale=False)
+    weights = linearize.LinearWeights({}, tf.float64, rescale=False)
     return linearize.run(graph, weights, [tf.constant(x) for x in inputs])
 
 
