@@ -144,16 +144,16 @@ class _Run:
     def _raise_ignored(self):
         """Names the layer that ignores an input."""
         for node in reversed(self.graph.nodes):
-            known = not self.gradients.keys().isdisjoint(node.inputs)
-            blocked = known and not _any_positive(self.gradients, node.inputs)
-            if blocked and _any_positive(self.gradients, node.outputs):
-                if _zero_kernels(node):
-                    return  # Those have no scores, which is told later.
-                if node.type != "_Stop":
-                    raise _error(
-                        node,
-                        "ignores its input: its output does not grow with it",
-                    )
+            blocked = _any_positive(self.gradients, node.outputs) and not (
+                self.gradients.keys().isdisjoint(node.inputs)
+                or _any_positive(self.gradients, node.inputs)
+            )
+            if blocked and _zero_kernels(node):
+                return  # Those have no scores, which is told later.
+            if blocked and node.type != "_Stop":
+                raise _error(
+                    node, "ignores its input: its output does not grow with it"
+                )
 
     def check_degree(self):
         """Checks that the flow has its known degree in each source."""
@@ -164,7 +164,7 @@ class _Run:
                 for v in (source.unit, *source.inputs)
             )
             weights = self.weights.rerun()
-            outputs = self._outputs(self._scaled(source, 2), weights)
+            outputs = self._outputs(self._doubled(source), weights)
             shift = float(weights.range.exponent - self.weights.range.exponent)
             doubled = float(executor.flow_of(outputs)) * 2**shift
             terms = list(zip(self.outputs, source.degrees, strict=True))
@@ -176,18 +176,17 @@ class _Run:
             if not all(math.isclose(*x, rel_tol=tolerance) for x in pairs):
                 self._raise_degree(doubled / self.flow, through / self.flow)
 
-    def _scaled(self, source, factor):
-        """Returns what flow starts as, with one source times a factor."""
-        scaled = {source.unit, *source.inputs}
-        return {
-            value: factor * x if value in scaled else x
-            for value, x in self.starts.items()
-        }
+    def _doubled(self, source):
+        """Returns what flow starts as, twice as much in one source."""
+        doubled = dict(self.starts)
+        for value in (source.unit, *source.inputs):
+            doubled[value] = 2 * doubled[value]
+        return doubled
 
     def _raise_degree(self, ratio, euler):
         """Names the first layer that does not double its output."""
         for source in self.graph.sources:
-            tensors = self._scaled(source, 1), self._scaled(source, 2)
+            tensors = dict(self.starts), self._doubled(source)
             for found in tensors:
                 self._outputs(found, self.weights.rerun(rescale=False), found)
             for node in self.graph.nodes:
@@ -207,11 +206,8 @@ class _Run:
 
 def _precision(graph, dtype):
     """Returns float32 if an operation has no wider kernel, else the dtype."""
-    narrow = any(
-        rules_structure.is_narrow(node, dtype)
-        for node in graph.nodes
-        if node.operation is not None and node.flows
-    )
+    flowing = [node for node in graph.nodes if node.flows]
+    narrow = any(rules_structure.is_narrow(node, dtype) for node in flowing)
     return tf.float32 if narrow else dtype
 
 
@@ -231,9 +227,8 @@ def _changes_degree(node, once, twice):
     """Tells whether a node's flows double, or stay, and its output does not."""
     flows = pass_gates.trunks(node)
     factors = {_factor(once[value], twice[value]) for value in flows}
-    if not flows or None in factors:
-        return False
-    if len(factors) > 1 and len(flows) > 2:
+    mixed = len(factors) > 1 and len(flows) > 2
+    if not flows or None in factors or mixed:
         return False
     after = [value for value in node.outputs if value.is_flow]
     return any(_factor(once[v], twice[v]) != max(factors) for v in after)

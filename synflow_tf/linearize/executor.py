@@ -14,12 +14,7 @@ _CONTEXT = ("training", "mask")
 
 
 def ones(graph, dtype):
-    """Returns the input that scores are computed for, a list of tensors.
-
-    Args:
-        graph: `graph.Graph`, or `lower.LinearGraph`.
-        dtype: `tf.DType`.
-    """
+    """Returns the input that scores are computed for, a list of tensors."""
     return [tf.ones(v.shape, dtype) for v in graph.inputs if v.is_flow]
 
 
@@ -37,8 +32,8 @@ def run(graph, weights, inputs, units=None, record=None):
         inputs: list of tensors, in the order of `graph.inputs`.
         units: list of tensors of shape (), what flow starts as at each of
             `graph.sources`; by default that of `weights`.
-        record: None, or a dict of `graph.Value` to tensor, to which all that
-            nodes return is added, as they return it.
+        record: None, or a dict of `graph.Value` to tensor, which all that nodes
+            return is added to.
 
     Returns:
         list of tensors, in the order of `graph.outputs`.
@@ -57,15 +52,13 @@ def run(graph, weights, inputs, units=None, record=None):
         if graph.sources:  # Rules of layers may run graphs themselves.
             weights.unit = tensors[graph.sources[0].unit]
         before = _inputs(node, tensors, weights)
-        outputs = _outputs(graph, node, before, weights)
-        pairs = zip(node.outputs, outputs, strict=True)
-        found = {value: x for value, x in pairs if x is not None}
+        found = _outputs(graph, node, before, weights)
         if record is not None:
             record.update(found)
+        weights.range.catch_up(tensors)
+        tensors.update(found)
         for value in dead:
             tensors.pop(value, None)
-        weights.range.catch_up(tensors)
-        tensors.update((v, x) for v, x in found.items() if v not in dead)
         weights.range.keep(tensors)
     weights.unit = outer_unit
     return [tensors[value] for value in graph.outputs]
@@ -86,19 +79,18 @@ def _inputs(node, tensors, weights):
 
 
 def _outputs(graph, node, before, weights):
-    """Returns what a node returns; None in the place of an index."""
+    """Returns what a node returns, a dict by value, without indices."""
     try:
-        found = _applied(graph, node, before, weights)
+        outputs = _applied(graph, node, before, weights)
     except Exception as error:
         raise ValueError(
             f"{named(node)} failed under its linear rule: {error}"
         ) from error
-    if graph.is_plain:
-        return found
-    return [
-        x if value.is_flow or value.is_weight else None
-        for value, x in zip(node.outputs, found, strict=True)
-    ]
+    return {
+        value: x
+        for value, x in zip(node.outputs, outputs, strict=True)
+        if graph.is_plain or value.is_flow or value.is_weight
+    }
 
 
 def _applied(graph, node, before, weights):

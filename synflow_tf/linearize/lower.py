@@ -25,7 +25,7 @@ class LinearGraph:
     inputs: list
     outputs: list
     sources: list  # of `pass_degrees.Source`
-    dead: list  # for each node, the values that nothing after it reads
+    dead: list  # for each node, the values that no node after it takes
     ignored: list  # of the inputs, those that the model does not look at
 
 

@@ -82,6 +82,11 @@ def _gated(node, trunk, gate, inverse, producers):
     )
 
 
+def contracts_two(node):
+    """Tells whether a node contracts two flows."""
+    return node.type in families.CONTRACTIONS and len(node.flows) == 2
+
+
 def trunks(node):
     """Returns the flows that a node takes, without its gates."""
     pairs = enumerate(node.inputs)
@@ -122,8 +127,9 @@ def cut(nodes, outputs):
 
     Where one projection feeds both a gate and the trunk, and the gate takes a
     part of it (queries and keys of a fused projection), it is evaluated a
-    second time for the gate: otherwise that part would have no score. Products
-    of two flows that lead to gates only have "within" in their `extra`.
+    second time for the gate: otherwise that part would have no score.
+    Contractions of two flows that lead to gates only get the attribute
+    "within".
     """
     if not any(node.gates for node in nodes):
         return nodes
@@ -158,8 +164,7 @@ class _Cutter:
         self._append(node, level, **changes)
 
     def _append(self, node, level, **changes):
-        product = node.type in families.CONTRACTIONS and len(node.flows) == 2
-        if product and level:
+        if level and contracts_two(node):
             changes["extra"] = {**node.extra, "within": True}
         # A copy would have to read its attributes again.
         copy = dataclasses.replace(node, **changes) if changes else node
@@ -196,7 +201,7 @@ class _Cutter:
         """
         node = self._producers.get(value)
         if node is not None and node.type == "_Gate":  # It is 1.
-            node = dataclasses.replace(node, inputs=_open(node), gates=())
+            node = _opened(node)
         if node is None or node.gates or node.type == "_Source":
             return None
         before = list(dict.fromkeys(node.flows))
@@ -216,9 +221,9 @@ class _Cutter:
         return outputs[node.outputs.index(value)]
 
 
-def _open(node):
-    """Returns the inputs of a node without its gates."""
-    return [x for i, x in enumerate(node.inputs) if i not in node.gates]
+def _opened(node):
+    """Returns a product without its gate."""
+    return dataclasses.replace(node, inputs=node.inputs[:-1], gates=())
 
 
 def without_idle(nodes, scored):
@@ -231,7 +236,7 @@ def without_idle(nodes, scored):
         lambda n: n.type == values.LEAF or not scored.isdisjoint(n.inputs),
     )
     return [
-        dataclasses.replace(node, inputs=_open(node), gates=())
+        _opened(node)
         if node.type == "_Gate" and node.inputs[-1] not in carrying
         else node
         for node in nodes

@@ -25,15 +25,14 @@ def register_rule(target):
 
     Returns:
         A decorator. Of a class, for a function `rule(layer, weights, *args,
-        **kwargs)`: `layer` is the layer; `weights[variable]` is the tensor to
-        use for one of its variables, float, of the variable's shape; the other
-        arguments are those of the layer's `call`, without `training` and
-        `mask`. It returns what `call` would. Of an operation, for a function
-        `rule(operation, *tensors)`: `operation.attributes` is a dict of its
-        attributes; the tensors are its inputs: those that depend on the model's
-        input in the dtype to compute in, likewise the absolute values of
-        weights, and constants as they are. It returns a tensor, or a list of
-        them where the operation has several outputs.
+        **kwargs)`: `weights[variable]` is the tensor to use for a variable of
+        `layer`, float, of its shape; the other arguments are those of the
+        layer's `call`, without `training` and `mask`. It returns what `call`
+        would. Of an operation, for a function `rule(operation, *tensors)`:
+        `operation.attributes` is a dict of its attributes; the tensors are its
+        inputs: those that depend on the model's input, and the absolute values
+        of weights, in the dtype to compute in; constants as they are. It
+        returns a tensor, or a list where the operation has several outputs.
 
     Raises:
         TypeError: if `target` is neither a class nor a str.
@@ -78,8 +77,8 @@ def register_rule(target):
 def operation(*types):
     """Registers the library's own rule for types of operations: a decorator.
 
-    The rule is a function of a `graph.Node` and its inputs: tensors, and `None`
-    for an index that depends on flow.
+    The rule takes a `graph.Node` and its inputs: tensors, and None for an index
+    that depends on flow.
     """
 
     def decorate(rule):

@@ -11,20 +11,18 @@ import tensorflow as tf
 # Live values are brought back between 2 to the power of minus this and of this:
 # so wide that most networks are never rescaled, and nothing to the range.
 _BITS = 12
-# After so many kernels. One kernel multiplies the largest value by less than
-# its fan-in times its largest weight, 2^40 at the very most: 2^12 grows to less
-# than 2^652 over 16 kernels, and float64 ends at 2^1023. In float32, which ends
-# at 2^127, each of 4 kernels may multiply by 2^28. Every look takes time.
+# Every look takes time, so there is one after so many kernels. A kernel
+# multiplies the largest value by less than its fan-in times its largest weight,
+# 2^40 at the very most: 2^12 grows to less than 2^652 over 16 kernels, and
+# float64 ends at 2^1023. In float32, which ends at 2^127, each of 4 kernels may
+# multiply by 2^28.
 _KERNELS = {tf.float64: 16, tf.float32: 4}
 
 
 class Range:
     """The power of two by which the values of one run are off.
 
-    True value = stored value * 2**exponent.
-
-    Args:
-        rescale: bool, whether to keep live values in range.
+    True value = stored value * 2**exponent. `Range(False)` rescales nothing.
 
     Attributes:
         exponent: float64 tensor of shape ().
@@ -40,11 +38,7 @@ class Range:
         self.behind = None
 
     def keep(self, tensors):
-        """Rescales the live flow, if it is due.
-
-        Args:
-            tensors: dict of `graph.Value` to tensor, changed in place.
-        """
+        """Rescales the live flow if it is due: a dict by value, in place."""
         live = [x for value, x in tensors.items() if value.is_flow]
         if self.rescale and live and self.kernels >= _KERNELS[live[0].dtype]:
             self.kernels = 0
@@ -57,7 +51,6 @@ class Range:
             self.behind = None
 
     def _divide(self, tensors, exponent):
-        """Divides the live flow by 2**exponent, an int tensor, in place."""
         flows = [value for value in tensors if value.is_flow]
         if flows:
             factor = power_of_two(-exponent, tensors[flows[0]].dtype)

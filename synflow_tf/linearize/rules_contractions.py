@@ -1,4 +1,4 @@
-"""Products that are summed over: matrices, convolutions of every kind."""
+"""Rules of products that are summed over: matrices and convolutions."""
 
 import dataclasses
 
@@ -23,13 +23,8 @@ def contract(node, *tensors):
 def apply(node, tensors):
     """Runs a contraction as the CPU can and has a gradient of: a tensor."""
     if node.type == "BatchMatMulV3":  # It has integers only, in the model too.
-        options = node.attributes
-        return tf.raw_ops.BatchMatMulV2(
-            x=tensors[0],
-            y=tensors[1],
-            adj_x=options["adj_x"],
-            adj_y=options["adj_y"],
-        )
+        left, right = node.attributes["adj_x"], node.attributes["adj_y"]
+        return tf.matmul(*tensors, adjoint_a=left, adjoint_b=right)
     if node.type not in _CONVOLUTIONS:
         return raw.call(node, tensors)[0]
     if node.type == "Conv2DBackpropInput":

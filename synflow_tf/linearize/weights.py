@@ -62,9 +62,8 @@ class LinearWeights:
     def rerun(self, tensors=None, rescale=None):
         """Returns the weights for another run, with what is known of them.
 
-        Args:
-            tensors: pairs of the same variables and other tensors, or None.
-            rescale: bool, or None for the same.
+        `tensors` are pairs of the same variables and other tensors; what is
+        None stays the same.
         """
         again = copy.copy(self)
         if tensors is not None:
@@ -75,25 +74,29 @@ class LinearWeights:
         return again
 
     def __getitem__(self, key):
-        """Returns the magnitude of a variable, or of a `graph.Value` of some.
+        """Returns the magnitude of a variable, a tensor of `dtype`.
 
-        A value is made of unscored variables. The tensor is of `dtype`.
+        Or of a `graph.Value` that is computed from variables without scores.
         """
         if key in self.scored:
             return self._tensors[key]
         return self._once("magnitude", key)
 
     def scale(self, value):
-        """Returns the same of a value; ones if it is 0 in every entry."""
+        """Returns `self[value]`, with ones for a scale of zeros."""
         return self._once("scale", value)
 
-    def _once(self, kind, key):
-        """Computes what is made of unscored variables, eagerly and once."""
-        found = self._found[kind]
-        if key not in found:
-            with tf.init_scope():
-                found[key] = _KINDS[kind](self, key)
-        return tf.convert_to_tensor(found[key])
+    def computed(self, value, scored):
+        """Returns a scored weight, scaled to what is computed from it.
+
+        Each entry has the magnitude of that entry of `value`, which is computed
+        from `scored`, a tensor >= 0, alone; and the gradient of a factor.
+        """
+        true = tf.abs(_evaluated(value, self._signed, {}))
+        true = tf.where(tf.math.is_finite(true), true, tf.zeros_like(true))
+        safe = tf.where(scored > 0, scored, tf.ones_like(scored))
+        factor = tf.where(scored > 0, true / safe, tf.zeros_like(true))
+        return scored * tf.stop_gradient(factor)
 
     def refresh(self):
         """Computes anew what depends on weights that are not scored.
@@ -108,6 +111,14 @@ class LinearWeights:
                 else:
                     found[key] = tf.Variable(x, trainable=False)
 
+    def _once(self, kind, key):
+        """Computes what is made of unscored variables, eagerly and once."""
+        found = self._found[kind]
+        if key not in found:
+            with tf.init_scope():
+                found[key] = _KINDS[kind](self, key)
+        return tf.convert_to_tensor(found[key])
+
     def _magnitude(self, key, opened=None):
         if not isinstance(key, values.Value):  # a variable
             return tf.abs(self._as_it_is(key))
@@ -121,27 +132,13 @@ class LinearWeights:
         for variable in values.variables_of(value):
             if not tf.reduce_any(flatten.value_of(variable) != 0):
                 self.zero_scales.add(variable)
-        x = self._magnitude(value, self._as_ones)
-        return x if tf.reduce_any(x != 0) else tf.ones_like(x)
-
-    def computed(self, value, scored):
-        """Returns a scored weight, scaled to what is computed from it.
-
-        Each entry has the magnitude of that entry of `value`, which is computed
-        from `scored`, a tensor >= 0, alone; and the gradient of a factor.
-        """
-        true = tf.abs(_evaluated(value, self._signed, {}))
-        true = tf.where(tf.math.is_finite(true), true, tf.zeros_like(true))
-        safe = tf.where(scored > 0, scored, tf.ones_like(scored))
-        factor = tf.where(scored > 0, true / safe, tf.zeros_like(true))
-        return scored * tf.stop_gradient(factor)
+        return _or_ones(self._magnitude(value, self._opened))
 
     def _as_it_is(self, variable):
         return tf.cast(flatten.value_of(variable), self.dtype)
 
-    def _as_ones(self, variable):
-        x = self._as_it_is(variable)
-        return x if tf.reduce_any(x != 0) else tf.ones_like(x)
+    def _opened(self, variable):
+        return _or_ones(self._as_it_is(variable))
 
     def _signed(self, variable):
         x = self._once("signed", variable)
@@ -157,8 +154,13 @@ _KINDS = {
 }
 
 
+def _or_ones(x):
+    """Returns a tensor, or ones if it is 0 in every entry."""
+    return x if tf.reduce_any(x != 0) else tf.ones_like(x)
+
+
 def _evaluated(value, read, known, opened=None):
-    """Computes what is made of variables, as it is.
+    """Computes what is made of variables, as it is, in float64.
 
     Args:
         value: `graph.Value`.
@@ -166,9 +168,6 @@ def _evaluated(value, read, known, opened=None):
         known: dict, what was computed before, added to.
         opened: None, or a function of a variable, to read those with that
             `value` is a product of.
-
-    Returns:
-        Tensor, float64 if it is float.
     """
     if value.constant is not None:
         return value.constant
