@@ -34,9 +34,9 @@ _DOUBLING = 1e-6
 def check(graph, weights, scored, inputs):
     """Checks a linear graph, and computes its gradients for inputs of ones.
 
-    Returns the list of dR/dw, up to a common factor, for each tensor of
-    `scored`, which the `LinearWeights` hold; and the list of variables that are
-    scales of 0 and count as ones.
+    Returns a list of dR/dw, up to a common factor, for each tensor of `scored`,
+    which are in `weights`; and one of the variables that are scales of 0 and
+    count as ones.
     """
     run = _Run(graph, weights, scored, inputs)
     run.check_values()
@@ -219,8 +219,8 @@ def _reduced(reduce, tensors, values):
 
 def _any_positive(tensors, values):
     """Tells whether any of some values has a positive entry."""
-    found = [tensors[value] for value in values if value in tensors]
-    return any(tf.reduce_any(x > 0) for x in found)
+    known = [value for value in values if value in tensors]
+    return any(tf.reduce_any(tensors[value] > 0) for value in known)
 
 
 def _changes_degree(node, once, twice):

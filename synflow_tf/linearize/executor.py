@@ -150,8 +150,8 @@ def named(node):
     if node.type == values.LEAF:
         kind = type(node.call.layer).__name__
         return f"Layer {path or node.name!r} (of type {kind})"
-    within = ""
+    text = f"Operation {node.name!r} (of type {node.type})"
     if path:
         kind = type(node.layer).__name__
-        within = f", part of layer {path!r} (of type {kind}),"
-    return f"Operation {node.name!r} (of type {node.type}){within}"
+        text += f", part of layer {path!r} (of type {kind}),"
+    return text

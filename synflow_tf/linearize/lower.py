@@ -80,7 +80,10 @@ def _outputs(graph):
 
 
 def _replaced(nodes, replace):
-    """Replaces nodes one by one, by what `replace(node, producers)` returns."""
+    """Replaces nodes one by one, by what `replace(node, producers)` returns.
+
+    That is most often the node; `producers` maps values to nodes before it.
+    """
     producers, result = {}, []
     for node in nodes:
         node = replace(node, producers)

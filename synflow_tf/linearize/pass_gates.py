@@ -131,8 +131,6 @@ def cut(nodes, outputs):
     Contractions of two flows that lead to gates only get the attribute
     "within".
     """
-    if not any(node.gates for node in nodes):
-        return nodes
     cutter = _Cutter(nodes, levels(nodes, outputs))
     for node in nodes:
         cutter.add(node)

@@ -10,8 +10,8 @@ from synflow_tf.linearize import walks
 def skip_paths(graph, weights, inputs, variables):
     """Finds the skip paths around kernels whose weights are all removed.
 
-    `weights` have the masks applied; `inputs` are ones. For each variable it
-    returns a pair of str: the path of the layer where what it fed meets the
+    `weights` have the masks applied; `inputs` are ones. Returns for each
+    variable a pair of str: the path of the layer where what it fed meets the
     flow, and of the layer that the flow comes from. Both are the variable's own
     layer if what is left of that carries flow, and "" if only other outputs do.
     """

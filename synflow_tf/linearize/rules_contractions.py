@@ -32,13 +32,7 @@ def apply(node, tensors):
     return channels.run(_grouped, node, tensors)[0]
 
 
-_CONVOLUTIONS = families.CONTRACTIONS - {
-    "BatchMatMul",
-    "BatchMatMulV2",
-    "BatchMatMulV3",
-    "Einsum",
-    "MatMul",
-}
+_CONVOLUTIONS = frozenset(x for x in families.CONTRACTIONS if "Conv" in x)
 
 
 def _undilated(node, tensors):
@@ -69,29 +63,27 @@ def _grouped(node, tensors):
 
     Groups of one channel each are a depthwise convolution.
     """
-    if node.type not in ("Conv2D", "Conv3D"):
-        return raw.call(node, tensors)
-    x, kernel = tensors
-    groups = x.shape[-1] // kernel.shape[-2]
+    groups = 1
+    if node.type in ("Conv2D", "Conv3D"):
+        x, kernel = tensors
+        groups = x.shape[-1] // kernel.shape[-2]
     if groups == 1:
         return raw.call(node, tensors)
-    strides = node.attributes["strides"]
-    explicit = node.attributes["padding"] == "EXPLICIT"
-    alike = len(set(strides[1:-1])) == 1 and not explicit
+    options = node.attributes
+    strides, padding = options["strides"], options["padding"]
+    alike = len(set(strides[1:-1])) == 1 and padding != "EXPLICIT"
     if node.type == "Conv2D" and kernel.shape[-2] == 1 and alike:
         shape = (*kernel.shape[:2], groups, kernel.shape[-1] // groups)
-        x = tf.nn.depthwise_conv2d(
-            x,
-            tf.reshape(kernel, shape),
-            strides,
-            node.attributes["padding"],
-            dilations=node.attributes["dilations"][1:-1],
-        )
-        return [x]
-    pieces = zip(
-        tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True
-    )
-    return [tf.concat([raw.call(node, list(p))[0] for p in pieces], -1)]
+        kernel = tf.reshape(kernel, shape)
+        dilations = options["dilations"][1:-1]
+        return [
+            tf.nn.depthwise_conv2d(
+                x, kernel, strides, padding, dilations=dilations
+            )
+        ]
+    parts = tf.split(x, groups, -1), tf.split(kernel, groups, -1)
+    parts = [raw.call(node, pair)[0] for pair in zip(*parts, strict=True)]
+    return [tf.concat(parts, -1)]
 
 
 def _shares(a, axes):

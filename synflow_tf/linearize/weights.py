@@ -55,7 +55,7 @@ class LinearWeights:
         self.repeated = identity.IdentityDict()
         self.zero_scales = identity.IdentitySet()
         # What was computed of weights that are not scored: tensors, or
-        # variables once they are to be refreshed, and how.
+        # variables once they are to be refreshed; and steps on the way.
         self._known = {}
         self._found = {kind: identity.IdentityDict() for kind in _KINDS}
 
@@ -162,12 +162,8 @@ def _or_ones(x):
 def _evaluated(value, read, known, opened=None):
     """Computes what is made of variables, as it is, in float64.
 
-    Args:
-        value: `graph.Value`.
-        read: function of a variable, its tensor.
-        known: dict, what was computed before, added to.
-        opened: None, or a function of a variable, to read those with that
-            `value` is a product of.
+    `read` returns the tensor of a variable, and `opened`, unless it is None, of
+    those that `value` is a product of; `known` holds what was computed before.
     """
     if value.constant is not None:
         return value.constant

@@ -2,7 +2,9 @@
 
     for t in 1 ... n:  remove the lowest scores until target(t) are removed
 
-Algorithm 1 of Tanaka et al. 2020, for any criterion.
+Algorithm 1 of Tanaka et al. 2020, for any criterion. `weights` and
+`alive` are vectors (n,) of all entries that a `task.Task` ranks: what is
+prepared of them, 0 where removed; and bool, False where removed.
 """
 
 import math
@@ -21,8 +23,8 @@ class Record(typing.NamedTuple):
     """The state after a round.
 
     Attributes:
-        weights: tensor of shape (n,), the prepared weights, 0 where removed.
-        alive: bool tensor of shape (n,), False where removed.
+        weights: tensor of shape (n,).
+        alive: bool tensor of shape (n,).
         log10_flow: float, log10 of the flow R that the round scored with,
             before its removals; nan if the criterion knows none.
     """
@@ -35,56 +37,33 @@ class Record(typing.NamedTuple):
 def rounds(step, weights, alive, targets):
     """Removes weights round by round.
 
-    Args:
-        step: `Step`.
-        weights: tensor of shape (n,), see `task.Task.start`.
-        alive: bool tensor of shape (n,), False for what is removed already.
-        targets: iterable of int64 arrays, how many weights of each group are
-            removed after each round.
-
-    Yields:
-        `Record`, one for each target.
-
-    Raises:
-        ValueError: if a score is NaN, or the flow exceeds the dtype.
+    `step` is a `Step`; `targets` are int64 arrays, how many weights of each
+    group are removed after each round. Yields a `Record` for each.
     """
     removed = step.task.removed(step.task.named(alive))
     for number, target in enumerate(targets, 1):
-        more = np.maximum(target - removed, 0)
-        removed = removed + more
-        record = step(weights, alive, more, number)
+        counts = np.maximum(target - removed, 0)
+        removed = removed + counts
+        record = step(weights, alive, counts, number)
         weights, alive = record.weights, record.alive
         yield record
 
 
 class Step:
-    """One round of a task as a function of tensors, traced once.
-
-    Args:
-        task: `task.Task`.
-    """
+    """One round of a `task.Task` as a function of tensors, traced once."""
 
     def __init__(self, task):
         self.task = task
         self._traced = None
 
-    def __call__(self, weights, alive, more, number):
-        """Runs a round.
+    def __call__(self, weights, alive, counts, number):
+        """Runs round `number`, from 1; returns its `Record`.
 
-        Args:
-            weights: tensor of shape (n,).
-            alive: bool tensor of shape (n,).
-            more: int64 array, how many to remove in each group.
-            number: int, the number of the round, from 1.
-
-        Returns:
-            `Record`.
-
-        Raises:
-            ValueError: if a score is NaN, or the flow exceeds the dtype.
+        `counts` is an int64 array, how many to remove in each group. Raises
+        ValueError if a score is NaN, or the flow exceeds the dtype.
         """
         number = tf.constant(number, tf.int64)
-        args = weights, alive, tf.constant(more, tf.int64), number
+        args = weights, alive, tf.constant(counts, tf.int64), number
         if self._traced is None:
             function = tf.function(self.run, autograph=False)
             # Concrete, because TensorFlow warns of many traced functions.
@@ -93,7 +72,7 @@ class Step:
         _check(self.task, int(fault), weights, number)
         return Record(left, alive, float(log10_flow))
 
-    def run(self, weights, alive, more, number):
+    def run(self, weights, alive, counts, number):
         """Computes a round: new weights, alive, log10 of the flow, fault."""
         groups = self.task.groups
         scores, flow, fault = _scored(self.task, weights, alive, number)
@@ -102,7 +81,7 @@ class Step:
         parts = zip(
             tf.split(scores, groups),
             tf.split(free, groups),
-            tf.unstack(more, len(groups)),
+            tf.unstack(counts, len(groups)),
             strict=True,
         )
         alive = tf.concat([ranking.lowest(*part) for part in parts], axis=0)

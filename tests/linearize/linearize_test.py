@@ -237,6 +237,21 @@ def test_the_authors_variant_of_a_layer_is_the_layer_itself(line, case):
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_authors_variant_reads_a_table(line):
+    layers = line.layers
+    model = line.Sequential(
+        [
+            line.Input((4,), dtype="int32"),
+            layers.Embedding(5, 3),
+            layers.Dense(2),
+        ]
+    )
+    _positive(model)
+    (output,) = _run(model, [], affine=True)
+    expected = model(np.ones((1, 4), "int32"))
+    np.testing.assert_allclose(output, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("case", [*WEIGHTED, *WEIGHTLESS])
 def test_the_flow_through_a_layer_is_conserved(line, case):
     shape, make = {**WEIGHTED, **WEIGHTLESS}[case]
