@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from synflow_tf.graph import families
 from synflow_tf.graph import values
+from synflow_tf.linearize import magnitudes
 from synflow_tf.linearize import registry
 from synflow_tf.linearize import rescaling
 from synflow_tf.linearize import unchanged
@@ -127,9 +128,7 @@ def _once_scaled(x, node, before):
 def _of_layer(node, before, weights):
     """Runs the rule of a layer; returns a flat list of tensors."""
     call = node.call
-    waiting = iter(
-        tf.cast(x, weights.dtype) if _is_floating(x) else x for x in before
-    )
+    waiting = iter([magnitudes.cast(x, weights.dtype) for x in before])
     args, kwargs = tf.nest.map_structure(
         lambda x: next(waiting) if values.is_traced(x) else x,
         (call.args, call.kwargs),
@@ -138,10 +137,6 @@ def _of_layer(node, before, weights):
     rule = registry.rule_of_layer(call.layer)
     outputs = rule(call.layer, weights, *args, **kwargs)
     return [x for x in tf.nest.flatten(outputs) if x is not None]
-
-
-def _is_floating(x):
-    return x is not None and x.dtype.is_floating
 
 
 def named(node):

@@ -1,4 +1,4 @@
-"""Prepares the inputs of rules: magnitudes of what carries no flow."""
+"""Prepares the inputs of rules: magnitudes, dtypes, shapes."""
 
 import tensorflow as tf
 
@@ -34,3 +34,8 @@ def dtype_of(node, tensors):
 def wide(x, shape):
     """Broadcasts a tensor to a shape."""
     return x if tuple(x.shape) == tuple(shape) else tf.broadcast_to(x, shape)
+
+
+def cast(x, dtype):
+    """Casts a tensor of floats; returns anything else, and None, as it is."""
+    return x if x is None or not x.dtype.is_floating else tf.cast(x, dtype)

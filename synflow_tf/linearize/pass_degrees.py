@@ -52,7 +52,7 @@ def resolve(nodes, inputs, outputs):
     for value in starts:
         root = degrees.root(value)
         if root not in sources:
-            unit = values.Value("F", (), outputs[0].dtype)
+            unit = values.Value(values.FLOW, (), outputs[0].dtype)
             in_outputs = [degrees.of(v)[root] for v in outputs]
             sources[root] = Source([], unit, in_outputs)
         if value in inputs:

@@ -73,20 +73,15 @@ def _note_uses(cell, weights):
                 weights.repeated[variable] = width // units if fits else 1
 
 
-def _linear(cell, scored, *args):
-    """Returns the linear graph of a cell that is called on such tensors."""
-    line = next(x for x in lines.LINES if isinstance(cell, x.layers.Layer))
-    graph = graph_lib.read_layer(cell, line, *args)
-    return lower.lower(graph, scored)
-
-
 def _scan(cell, weights, steps, states):
     """Runs a cell over `steps`, (time, 1, ...), from `states`.
 
     Returns the outputs, (time, 1, ...); the list of states at the end, flat;
     and an int tensor, the exponent that both are off by.
     """
-    graph = _linear(cell, weights.scored, steps[0], states)
+    line = next(x for x in lines.LINES if isinstance(cell, x.layers.Layer))
+    graph = graph_lib.read_layer(cell, line, steps[0], states)
+    graph = lower.lower(graph, weights.scored)
     outer, weights.range = weights.range, rescaling.Range(rescale=False)
 
     def step(carry, x):

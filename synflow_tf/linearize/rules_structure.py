@@ -33,16 +33,14 @@ def itself(node, *tensors):
     """Runs the operation; an index that depends on flow is 0."""
     dtype = magnitudes.dtype_of(node, tensors)
     tensors = [
-        tf.zeros(value.shape, value.dtype) if x is None else _cast(x, dtype)
+        tf.zeros(value.shape, value.dtype)
+        if x is None
+        else magnitudes.cast(x, dtype)
         for value, x in zip(node.inputs, tensors, strict=True)
     ]
     if keras_private.has_kernel(node.type, dtype):
         return channels.run(raw.call, node, tensors)
     return _in_float32(node, tensors, dtype)
-
-
-def _cast(x, dtype):
-    return tf.cast(x, dtype) if x.dtype.is_floating else x
 
 
 def _in_float32(node, tensors, dtype):
@@ -56,9 +54,9 @@ def _in_float32(node, tensors, dtype):
     factor = rescaling.power_of_two(exponent, dtype)
     for i in flows:
         tensors[i] /= factor
-    tensors = [_cast(x, tf.float32) for x in tensors]
+    tensors = [magnitudes.cast(x, tf.float32) for x in tensors]
     return [
-        _cast(x, dtype) * factor if x.dtype.is_floating else x
+        tf.cast(x, dtype) * factor if x.dtype.is_floating else x
         for x in channels.run(raw.call, node, tensors)
     ]
 
@@ -90,7 +88,7 @@ def total(node, x, axis=None):
 
 @registry.operation("Cumprod")
 def running_total(node, x, axis):
-    """Sums: of degree 1."""
+    """Sums up to each entry: of degree 1."""
     del node
     return tf.cumsum(x, int(axis))
 
@@ -185,12 +183,11 @@ def resize(node, x, size, *placement):
     matrices = []
     for axis in (0, 1):
         lines = tf.eye(x.shape[1 + axis])[:, :, None, None]
-        still = [tf.ones(2), tf.zeros(2)]
-        rest = [
-            tf.stack([given[axis], one[axis]])
-            for given, one in zip(placement, still, strict=False)
+        shape = tf.stack([size[axis], 1])
+        rest = [  # No scale and translation along the other axis.
+            tf.stack([given[axis], none])
+            for given, none in zip(placement, (1.0, 0.0), strict=False)
         ]
-        shape = tf.stack([size[axis], tf.ones_like(size[axis])])
         lines = raw.call(node, [lines, shape, *rest])[0]
         matrices.append(tf.cast(tf.abs(lines[:, :, 0, 0]), x.dtype))
     return tf.einsum("nhwc,hp,wq->npqc", x, *matrices)

@@ -6,6 +6,7 @@ from synflow_tf.graph import families
 from synflow_tf.graph import flatten
 from synflow_tf.graph import raw
 from synflow_tf.linearize import channels
+from synflow_tf.linearize import magnitudes
 from synflow_tf.linearize import registry
 from synflow_tf.linearize import rules_contractions
 
@@ -20,9 +21,7 @@ def run(node, tensors, dtype):
     if node.type in flatten.GATHERS:
         return [flatten.gather(node, *tensors)]
     if node.type in families.CONTRACTIONS:
-        tensors = [
-            tf.cast(x, dtype) if x.dtype.is_floating else x for x in tensors
-        ]
+        tensors = [magnitudes.cast(x, dtype) for x in tensors]
         return [rules_contractions.apply(node, tensors)]
     if node.type.startswith("FusedBatchNorm"):
         return _batch_normalization(node, tensors, dtype)

@@ -57,7 +57,7 @@ class LinearWeights:
         # What was computed of weights that are not scored: tensors, or
         # variables once they are to be refreshed; and steps on the way.
         self._known = {}
-        self._found = {kind: identity.IdentityDict() for kind in _KINDS}
+        self._found = {}
 
     def rerun(self, tensors=None, rescale=None):
         """Returns the weights for another run, with what is known of them.
@@ -80,11 +80,11 @@ class LinearWeights:
         """
         if key in self.scored:
             return self._tensors[key]
-        return self._once("magnitude", key)
+        return self._once(LinearWeights._magnitude, key)
 
     def scale(self, value):
         """Returns `self[value]`, with ones for a scale of zeros."""
-        return self._once("scale", value)
+        return self._once(LinearWeights._scale, value)
 
     def computed(self, value, scored):
         """Returns a scored weight, scaled to what is computed from it.
@@ -104,19 +104,19 @@ class LinearWeights:
         Functions that are traced after a first call see what later ones do.
         """
         self._known.clear()
-        for kind, found in self._found.items():
+        for compute, found in self._found.items():
             for key, x in found.items():
                 if isinstance(x, tf.Variable):
-                    x.assign(_KINDS[kind](self, key))
+                    x.assign(compute(self, key))
                 else:
                     found[key] = tf.Variable(x, trainable=False)
 
-    def _once(self, kind, key):
+    def _once(self, compute, key):
         """Computes what is made of unscored variables, eagerly and once."""
-        found = self._found[kind]
+        found = self._found.setdefault(compute, identity.IdentityDict())
         if key not in found:
             with tf.init_scope():
-                found[key] = _KINDS[kind](self, key)
+                found[key] = compute(self, key)
         return tf.convert_to_tensor(found[key])
 
     def _magnitude(self, key, opened=None):
@@ -141,17 +141,10 @@ class LinearWeights:
         return _or_ones(self._as_it_is(variable))
 
     def _signed(self, variable):
-        x = self._once("signed", variable)
+        x = self._once(LinearWeights._as_it_is, variable)
         if variable in self.scored:
             x = tf.sign(x) * self._tensors[variable]
         return x
-
-
-_KINDS = {
-    "magnitude": LinearWeights._magnitude,
-    "scale": LinearWeights._scale,
-    "signed": LinearWeights._as_it_is,
-}
 
 
 def _or_ones(x):

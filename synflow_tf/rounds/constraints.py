@@ -150,7 +150,7 @@ def highest(scores, alive, count):
 
 
 def fitting(weights, keep_n_of_m):
-    """Parts the weights that N of M fits from those that it does not.
+    """Separates the weights that N of M fits from those that it does not.
 
     Returns a pair: list of the first, and list of `Finding` of the others.
     Raises ValueError if it fits none.
