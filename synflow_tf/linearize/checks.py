@@ -11,8 +11,8 @@ import math
 
 import tensorflow as tf
 
-from synflow_tf.graph import flatten
 from synflow_tf.graph import values as values_lib
+from synflow_tf.graph import variables
 from synflow_tf.linearize import executor
 from synflow_tf.linearize import pass_gates
 from synflow_tf.linearize import registry
@@ -251,7 +251,7 @@ def _zero_kernels(node):
     return [
         v.name
         for v in found
-        if len(v.shape) > 1 and not tf.reduce_any(flatten.value_of(v) != 0)
+        if len(v.shape) > 1 and not tf.reduce_any(variables.value(v) != 0)
     ]
 
 

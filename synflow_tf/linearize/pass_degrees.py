@@ -33,8 +33,7 @@ def resolve(nodes, inputs, outputs):
     units = [node.inputs[0] for node in nodes if node.type == "_Source"]
     starts = units + [value for value in inputs if value.is_flow]
     nodes = _without_squares(nodes, starts, outputs)
-    # Each turn makes one gate of a node that has none.
-    for _ in range(len(nodes) + 1):
+    while True:  # Each turn makes a gate of a node that has none, so it ends.
         producers = walks.producers_of(nodes)
         degrees = _Degrees(nodes, starts, pass_gates.levels(nodes, outputs))
         products = (
@@ -45,9 +44,13 @@ def resolve(nodes, inputs, outputs):
         )
         product = next(products, None)
         if product is None:
-            break
+            return _with_sources(nodes, degrees, starts, inputs, outputs)
         gated = pass_gates.attending(product, producers)
         nodes = [gated if node is product else node for node in nodes]
+
+
+def _with_sources(nodes, degrees, starts, inputs, outputs):
+    """Returns nodes with one unit for each source, and the list of `Source`."""
     sources = {}
     for value in starts:
         root = degrees.root(value)
@@ -57,12 +60,14 @@ def resolve(nodes, inputs, outputs):
             sources[root] = Source([], unit, in_outputs)
         if value in inputs:
             sources[root].inputs.append(value)
-    for i, node in enumerate(nodes):
+    result = []
+    for node in nodes:
         if node.type == "_Source":
             unit = sources[degrees.root(node.inputs[0])].unit
             read = [unit, *node.inputs[1:]]
-            nodes[i] = dataclasses.replace(node, inputs=read)
-    return nodes, list(sources.values())
+            node = dataclasses.replace(node, inputs=read)
+        result.append(node)
+    return result, list(sources.values())
 
 
 def _without_squares(nodes, starts, outputs):

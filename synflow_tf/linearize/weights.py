@@ -10,9 +10,9 @@ import copy
 import tensorflow as tf
 
 from synflow_tf.graph import families
-from synflow_tf.graph import flatten
 from synflow_tf.graph import identity
 from synflow_tf.graph import values
+from synflow_tf.graph import variables
 from synflow_tf.linearize import rescaling
 from synflow_tf.linearize import unchanged
 
@@ -130,12 +130,12 @@ class LinearWeights:
         if tf.reduce_any(x != 0):
             return x
         for variable in values.variables_of(value):
-            if not tf.reduce_any(flatten.value_of(variable) != 0):
+            if not tf.reduce_any(variables.value(variable) != 0):
                 self.zero_scales.add(variable)
         return _or_ones(self._magnitude(value, self._opened))
 
     def _as_it_is(self, variable):
-        return tf.cast(flatten.value_of(variable), self.dtype)
+        return tf.cast(variables.value(variable), self.dtype)
 
     def _opened(self, variable):
         return _or_ones(self._as_it_is(variable))
