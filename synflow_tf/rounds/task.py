@@ -62,10 +62,8 @@ class Task:
 
     def removed(self, masks):
         """Counts how many of each group masks remove; some may be missing."""
-        counts = [
-            np.sum(~masks[w.path]) if w.path in masks else 0
-            for w in self.weights
-        ]
+        found = [masks.get(weight.path) for weight in self.weights]
+        counts = [0 if mask is None else np.sum(~mask) for mask in found]
         counts = counts if self.scope == "local" else [sum(counts)]
         return np.array(counts, np.int64)
 
@@ -83,21 +81,16 @@ class Task:
         """Returns the prepared weights, a tensor (n,), 0 where masked."""
         pieces = []
         for weight in self.weights:
-            value = variables.value(weight.variable)
-            if value.dtype != tf.float64:
-                value = tf.cast(value, tf.float32)
+            value = tf.cast(variables.value(weight.variable), self.scorer.dtype)
             if weight.path in masks:
                 value *= tf.cast(masks[weight.path], value.dtype)
             pieces.append(tf.reshape(value, [-1]))
-        if len({piece.dtype for piece in pieces}) > 1:
-            pieces = [tf.cast(piece, tf.float64) for piece in pieces]
-        flat = tf.concat(pieces, axis=0)
-        return self.scorer.prepare(tf.cast(flat, self.scorer.dtype))
+        return self.scorer.prepare(tf.concat(pieces, axis=0))
 
     def alive(self, masks):
         """Returns the masks as a bool tensor of shape (n,)."""
         flat = [
-            masks[w.path].ravel() if w.path in masks else np.ones(w.size, bool)
+            np.ravel(masks.get(w.path, np.ones(w.size, bool)))
             for w in self.weights
         ]
         return tf.constant(np.concatenate(flat))

@@ -926,3 +926,23 @@ def test_layer_scale_is_a_factor_and_scores_where_asked(line):
     np.testing.assert_allclose(
         scores["scale/gamma"], d.sum(0) * gamma, rtol=1e-12
     )
+
+
+def test_a_table_that_is_read_by_coordinates_is_its_mean(line):
+    table = linear.custom(
+        line,
+        lambda me, x: tf.gather_nd(me.rows, x),
+        {"rows": (4, 5, 3)},
+        "table",
+    )
+    x = line.Input((6, 2), dtype="int32")
+    model = line.Model(x, line.layers.Dense(2, name="d")(table(x)))
+    linear.randomize(model)
+    w = linear.magnitudes(model)
+    scores = synflow_tf.score(model, prunable=["table/rows", "d/kernel"])
+    rows, d = w["table/rows"], w["d/kernel"]
+    np.testing.assert_allclose(
+        scores["table/rows"], rows * d.sum(1) * 6 / 20, rtol=1e-12
+    )
+    mean = rows.mean((0, 1))[:, None]
+    np.testing.assert_allclose(scores["d/kernel"], 6 * mean * d, rtol=1e-12)

@@ -190,7 +190,7 @@ def _run(model, inputs, affine):
     graph = (
         linearize.plain(graph) if affine else linearize.lower(graph, kernels)
     )
-    weights = linearize.LinearWeights({}, tf.float64, affine, rescale=False)
+    weights = linearize.LinearWeights({}, tf.float64, rescale=False)
     return linearize.run(graph, weights, [tf.constant(x) for x in inputs])
 
 
@@ -235,6 +235,21 @@ def test_the_authors_variant_of_a_layer_is_the_layer_itself(line, case):
     (output,) = _run(model, [x], affine=True)
     assert output.dtype == tf.float64
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_authors_variant_reads_a_table(line):
+    layers = line.layers
+    model = line.Sequential(
+        [
+            line.Input((4,), dtype="int32"),
+            layers.Embedding(5, 3),
+            layers.Dense(2),
+        ]
+    )
+    _positive(model)
+    (output,) = _run(model, [], affine=True)
+    expected = model(np.ones((1, 4), "int32"))
+    np.testing.assert_allclose(output, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("case", [*WEIGHTED, *WEIGHTLESS])
