@@ -1,4 +1,4 @@
-"""Masks: a validated mapping from the path of a weight to what is kept of it."""
+"""Masks: a validated mapping from the path of a weight to 0 and 1."""
 
 import collections.abc
 import typing
@@ -107,7 +107,7 @@ class Masks(collections.abc.Mapping):
 
     @property
     def compression(self):
-        """Returns prunable weights over kept ones, a float; inf if none is kept."""
+        """Returns prunable over kept weights, a float; inf if none is kept."""
         return self.size / self.kept if self.kept else float("inf")
 
     def apply(self, model):
@@ -276,7 +276,7 @@ class Masks(collections.abc.Mapping):
         )
 
     def __str__(self):
-        """Formats a table: a line for each weight, one for all, and findings."""
+        """Formats a table: a line for each weight and all, and findings."""
         rows = [
             (path, str(mask.shape), np.count_nonzero(mask), mask.size)
             for path, mask in self.items()

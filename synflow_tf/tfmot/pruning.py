@@ -119,7 +119,7 @@ def prune_synflow(
 
 
 def _context(to_prune, model):
-    """Returns the model that is scored; and the layers to prune, None for all."""
+    """Returns the model to score, and the layers to prune; None for all."""
     if isinstance(to_prune, tf_keras.Model):
         if model is not None:
             raise ValueError(
