@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from synflow_tf.graph import families
+from synflow_tf.graph import keras_private
 from synflow_tf.graph import values
 from synflow_tf.linearize import magnitudes
 from synflow_tf.linearize import registry
@@ -83,7 +84,9 @@ def _outputs(graph, node, before, weights):
     """Returns what a node returns, a dict by value, without indices."""
     try:
         outputs = _applied(graph, node, before, weights)
-    except Exception as error:
+    except keras_private.Incompatible:
+        raise
+    except Exception as error:  # A rule of a user's may raise anything.
         raise ValueError(
             f"{named(node)} failed under its linear rule: {error}"
         ) from error
