@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from synflow_tf.graph import families
+from synflow_tf.graph import keras_private
 from synflow_tf.graph import values
 from synflow_tf.linearize import plain
 from synflow_tf.linearize import registry
@@ -101,7 +102,9 @@ def _outputs(node, before, weights):
     """The tensors that a node returns; None for what is no number of ours."""
     try:
         found = _applied(node, before, weights)
-    except Exception as error:
+    except keras_private.Incompatible:
+        raise
+    except Exception as error:  # A user's rule may raise anything.
         raise ValueError(
             f"{named(node)} failed under its linear rule: {error}"
         ) from error

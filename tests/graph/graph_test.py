@@ -130,3 +130,12 @@ def test_a_model_is_read_as_it_was_called(line):
     args, kwargs = keras_private.called_on(model, line)
     (shape,) = [*args, *kwargs.values()]
     assert tuple(getattr(shape, "shape", shape))[1:] == (7, 4)
+
+
+def test_flow_starts_where_an_index_meets_a_kernel(line):
+    def call(me, x):
+        x = tf.cast(x, tf.float32)
+        return tf.nn.depthwise_conv2d(x, me.w, (1, 1, 1, 1), "VALID")
+
+    graph = _read(line, call, {"w": (2, 2, 3, 1)}, (4, 4, 3), "int32")
+    assert [value.kind for value in graph.outputs] == ["F"]
