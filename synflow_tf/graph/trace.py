@@ -4,6 +4,7 @@ The graph of `tf.function` says completely what a model does. What only Keras
 knows, which layer an operation is part of, is noted by the layers' own `call`.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -76,7 +77,10 @@ def trace(layer, line, signature):
     # As `fit` of each line traces: tf_keras converts a layer's `if` and `for`.
     function = tf.function(apply, autograph=line is lines.LINES[1])
     specs = [x.spec for x in inputs_lib.flat(signature)]
-    with _LOCK, _left_as_it_was(layer, line), _noted(layer) as calls:
+    calls = []
+    with _LOCK, _left_as_it_was(layer, line):
+        for one in keras_private.layers_within(layer):
+            vars(one)["call"] = _noting(one, calls)
         weights = len(layer.weights)
         try:
             with tf.init_scope():
@@ -97,23 +101,6 @@ def _one_replica(layer):
         if strategy is not None:
             return tf.distribute.ReplicaContext(strategy, 0)
     return contextlib.nullcontext()
-
-
-@contextlib.contextmanager
-def _noted(layer):
-    """Lets the layers within a layer note their calls; yields the list."""
-    calls = []
-    layers = keras_private.layers_within(layer)
-    own = [(x, vars(x).get("call")) for x in layers]
-    try:
-        for one in layers:
-            vars(one)["call"] = _noting(one, calls)
-        yield calls
-    finally:
-        for one, call in own:
-            vars(one).pop("call")
-            if call is not None:
-                vars(one)["call"] = call
 
 
 def _noting(layer, calls):
@@ -142,7 +129,7 @@ def _noting(layer, calls):
 def _left_as_it_was(layer, line):
     """Undoes what tracing notes on layers: losses, attributes, made-up names.
 
-    And weights that a layer makes when it is first called.
+    And `call`s that note, and weights that a layer makes when it is called.
     """
     before = identity.IdentityDict()
     for one in [layer, *keras_private.layers_within(layer)]:
@@ -184,9 +171,14 @@ def _differs(held, contents):
 
 
 def _refill(held, contents):
-    """Puts contents back, without what Keras' own lists do besides."""
-    for base in (list, dict, set):
-        if isinstance(held, base):
-            base.clear(held)
-            add = base.extend if base is list else base.update
-            add(held, contents)
+    """Puts contents back, without what Keras' own containers do besides."""
+    bases = (collections.OrderedDict, dict, list, set)
+    base = next(base for base in bases if isinstance(held, base))
+    if isinstance(held, dict):  # Never empty: a layer may be in use elsewhere.
+        for key in set(held) - set(contents):
+            base.pop(held, key)
+        base.update(held, contents)
+    else:
+        base.clear(held)
+        add = base.extend if base is list else base.update
+        add(held, contents)

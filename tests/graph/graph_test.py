@@ -1,5 +1,7 @@
 """A traced model as nodes: kinds of values, constants, what is noted."""
 
+import collections
+
 import keras
 import linear
 import numpy as np
@@ -67,6 +69,24 @@ def test_reading_leaves_what_keras_counts_as_it_was(line):
     assert all(vars(model)[k] is v for k, v in state.items())
     number = int(before.rpartition("_")[2]) if "_" in before else 0
     assert layers.Dense(1).name == f"dense_{number + 1}"
+
+
+def test_reading_leaves_what_a_layer_notes_in_dicts_as_it_was(line):
+    class Notes(line.layers.Layer):
+        def call(self, x):
+            self.plain["last"] = self.ordered["last"] = x
+            return x * 2.0
+
+    layer = Notes()
+    layer.plain = {"first": 1}
+    layer.ordered = collections.OrderedDict(first=1)
+    x = line.Input((4,))
+    model = line.Model(x, layer(x))
+    for notes in (layer.plain, layer.ordered):
+        del notes["last"]
+    graph_lib.read(model)
+    for notes in (layer.plain, layer.ordered):
+        assert list(notes.items()) == [("first", 1)]
 
 
 def test_a_failing_trace_leaves_no_call_of_ours_behind(line):
