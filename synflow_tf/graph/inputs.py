@@ -46,9 +46,8 @@ class Input:
         """Returns the example's value, or ones, for an input of no floats."""
         if self.value is not None:
             return self.value
-        if self.dtype == tf.string:
-            return tf.fill(self.shape, "")
-        return tf.cast(tf.ones(self.shape, tf.int32), self.dtype)
+        full = tf.zeros if self.dtype == tf.string else tf.ones
+        return full(self.shape, self.dtype)
 
 
 def signatures(model, line, inputs):
