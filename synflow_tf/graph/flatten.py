@@ -18,11 +18,11 @@ from synflow_tf.graph import keras_private
 from synflow_tf.graph import raw
 from synflow_tf.graph import tensor_lists
 from synflow_tf.graph import values
+from synflow_tf.graph import variables as variables_lib
 from synflow_tf.graph.values import CONSTANT
 from synflow_tf.graph.values import FLOW
 from synflow_tf.graph.values import INDEX
 from synflow_tf.graph.values import WEIGHT
-from synflow_tf.graph.variables import value as value_of
 
 # What returns what it takes.
 _ALIASES = frozenset(
@@ -319,7 +319,9 @@ class Flattener:
                 spec = tf.TensorSpec(variable.shape, dtype)
                 [self._reads[variable]] = self._emit(node, [spec], WEIGHT)
             else:
-                self._reads[variable] = values.known(value_of(variable))
+                self._reads[variable] = values.known(
+                    variables_lib.value(variable)
+                )
         return self._reads[variable]
 
     def _call(self, operation, attribute, inputs):
