@@ -1,6 +1,7 @@
 """The one place for the private names of Keras, TensorFlow and tfmot.
 
-A name that is gone has no default: `Incompatible` says what would go wrong.
+A name that is gone has no default: `Incompatible` says what would go wrong, as
+`NAMES` has it; tests/graph/keras_private_test.py tries each.
 """
 
 import collections

@@ -120,7 +120,8 @@ def _sublayers(layer):
     subs = keras_private.layers_within(layer, recursive=False)
     subs = identity.IdentityDict((sub, wrappers.inside(sub)) for sub in subs)
     held = identity.IdentityDict()
-    for attribute, value in keras_private.attributes(layer).items():
+    attributes = keras_private.attributes(layer) if subs else {}
+    for attribute, value in attributes.items():
         for path, sub in _held(attribute.lstrip("_"), value):
             if sub in subs:
                 held.setdefault(sub, path)

@@ -1,4 +1,7 @@
-"""Says which linear map an operation or a layer becomes, open to users."""
+"""Says which linear map an operation or a layer becomes, open to users.
+
+The rules of TensorFlow's operations are in `rules_*`, one file a family.
+"""
 
 import inspect
 

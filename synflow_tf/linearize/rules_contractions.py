@@ -1,4 +1,4 @@
-"""Rules of products that are summed over: matrices and convolutions."""
+"""Rules of products that are summed over: MatMul, Einsum, Conv2D ..."""
 
 import dataclasses
 

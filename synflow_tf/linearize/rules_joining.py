@@ -1,4 +1,4 @@
-"""Rules of concatenations, updates of a part, and batch normalization."""
+"""Rules of concatenations, scattered updates and FusedBatchNorm."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Rules of activations, sums, selections, products and quotients."""
+"""Rules of what works entry by entry: Relu, AddV2, SelectV2, Mul, Div ..."""
 
 import tensorflow as tf
 

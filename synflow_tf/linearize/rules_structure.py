@@ -1,4 +1,4 @@
-"""Rules of what moves, takes, sums or averages entries: as it is, or nearly."""
+"""Rules of what moves, takes or reduces entries: Reshape, Slice, Mean, MaxPool."""
 
 import tensorflow as tf
 

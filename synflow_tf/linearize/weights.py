@@ -58,6 +58,7 @@ class LinearWeights:
         # variables once they are to be refreshed; and steps on the way.
         self._known = {}
         self._found = {}
+        self._assign = None
 
     def rerun(self, tensors=None, rescale=None):
         """Returns the weights for another run, with what is known of them.
@@ -103,13 +104,22 @@ class LinearWeights:
 
         Functions that are traced after a first call see what later ones do.
         """
+        new = False
+        for found in self._found.values():
+            for key, x in found.items():
+                if not isinstance(x, tf.Variable):
+                    found[key] = tf.Variable(x, trainable=False)
+                    new = True
+        if new:
+            self._assign = tf.function(self._assign_all, autograph=False)
+        self._assign()
+
+    def _assign_all(self):
         self._known.clear()
         for compute, found in self._found.items():
             for key, x in found.items():
-                if isinstance(x, tf.Variable):
-                    x.assign(compute(self, key))
-                else:
-                    found[key] = tf.Variable(x, trainable=False)
+                x.assign(compute(self, key))
+        self._known.clear()
 
     def _once(self, compute, key):
         """Computes what is made of unscored variables, eagerly and once."""
@@ -127,6 +137,9 @@ class LinearWeights:
 
     def _scale(self, value):
         x = self._magnitude(value)
+        if not tf.executing_eagerly():
+            opened = _or_ones(self._magnitude(value, self._opened))
+            return tf.where(tf.reduce_any(x != 0), x, opened)
         if tf.reduce_any(x != 0):
             return x
         for variable in values.variables_of(value):
@@ -149,7 +162,7 @@ class LinearWeights:
 
 def _or_ones(x):
     """Returns a tensor, or ones if it is 0 in every entry."""
-    return x if tf.reduce_any(x != 0) else tf.ones_like(x)
+    return tf.where(tf.reduce_any(x != 0), x, tf.ones_like(x))
 
 
 def _evaluated(value, read, known, opened=None):

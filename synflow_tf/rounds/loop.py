@@ -38,7 +38,7 @@ def rounds(step, weights, alive, targets):
     `step` is a `Step`; `targets` are int64 arrays, how many weights of each
     group are removed after each round. Yields a `Record` for each.
     """
-    removed = step.task.removed(step.task.named(alive))
+    removed = step.task.removed(alive)
     for number, target in enumerate(targets, 1):
         counts = np.maximum(target - removed, 0)
         removed = removed + counts
@@ -53,6 +53,10 @@ class Step:
     def __init__(self, task):
         self.task = task
         self._traced = None
+        # Traced again it is a quarter of a round: what the flow needs of it.
+        self._flow = lambda *args: self._traced(*args)[2]
+        if task.repeats:
+            self._flow = tf.function(self._flow, autograph=False)
 
     def __call__(self, weights, alive, counts, number):
         """Runs round `number`, from 1; returns its `Record`.
@@ -60,15 +64,25 @@ class Step:
         `counts` is an int64 array, how many to remove in each group. Raises
         ValueError if a score is NaN, or the flow exceeds the dtype.
         """
-        number = tf.constant(number, tf.int64)
-        args = weights, alive, tf.constant(counts, tf.int64), number
+        args = self._arguments(weights, alive, counts, number)
+        left, alive, log10_flow, has_nan = self._traced(*args)
+        _check(self.task, log10_flow, has_nan, weights, args[-1])
+        return Record(left, alive, float(log10_flow))
+
+    def log10_flow(self, weights, alive):
+        """Computes log10 of the flow alone, a float."""
+        nothing = np.zeros(len(self.task.groups), np.int64)
+        args = self._arguments(weights, alive, nothing, 1)
+        return float(self._flow(*args))
+
+    def _arguments(self, weights, alive, counts, number):
+        counts, number = (tf.constant(x, tf.int64) for x in (counts, number))
+        args = weights, alive, counts, number
         if self._traced is None:
             function = tf.function(self.run, autograph=False)
             # Concrete, because TensorFlow warns of many traced functions.
             self._traced = function.get_concrete_function(*args)
-        left, alive, log10_flow, has_nan = self._traced(*args)
-        _check(self.task, log10_flow, has_nan, weights, number)
-        return Record(left, alive, float(log10_flow))
+        return args
 
     def run(self, weights, alive, counts, number):
         """Computes a round: weights, alive, log10 of the flow, a NaN or not."""
@@ -87,11 +101,6 @@ class Step:
             alive |= kept
         weights *= tf.cast(alive, weights.dtype)
         return weights, alive, flow.log10, has_nan
-
-    def log10_flow(self, weights, alive):
-        """Computes log10 of the flow alone, a float."""
-        nothing = np.zeros(len(self.task.groups), np.int64)
-        return self(weights, alive, nothing, 1).log10_flow
 
 
 def score(task, weights):

@@ -1,4 +1,4 @@
-"""The contract of a pruning criterion."""
+"""The contract of a pruning criterion, also of one that needs data."""
 
 import abc
 import typing
