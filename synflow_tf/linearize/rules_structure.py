@@ -1,4 +1,4 @@
-"""Rules of what moves, takes or reduces entries: Reshape, Slice, Mean, MaxPool."""
+"""Rules of what moves, takes or reduces entries: Reshape, Slice, Mean ..."""
 
 import tensorflow as tf
 
