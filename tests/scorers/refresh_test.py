@@ -30,32 +30,34 @@ def test_later_events_score_with_the_weights_of_their_moment(line, prunable):
     schedule = schedules.LinearSparsity(0.9, 0, STEPS, 1)
     arguments = {"rounds": 1, "prunable": prunable}
     callback = synflow_tf.SynFlowPruning(pruning_schedule=schedule, **arguments)
-    model, before = _model(line), []
+    model, expected, rng = _model(line), [], np.random.default_rng(0)
 
     class Watch(line.callbacks.Callback):
-        """Computes the masks of a step anew, on a model of the same weights."""
+        """Changes what is not pruned, and computes the masks of the step anew.
+
+        On a model of the same weights.
+        """
 
         def on_train_batch_begin(self, batch, logs=None):
+            scale = model.get_layer("scale")
+            values = scale.get_weights()
+            values[0] = np.exp(rng.normal(0, 3, 6))
+            scale.set_weights(values)
             copy = _model(line)
             copy.set_weights(model.get_weights())
-            if callback.masks.kept < callback.masks.size:
+            expected.append(callback.masks)
+            if batch:
                 callback.masks.enforce(copy)
-            before.append(
-                synflow_tf.compute_masks(
-                    copy, 1 - schedule.density(batch), **arguments
+                density = schedule.density(batch)
+                expected[-1] = synflow_tf.compute_masks(
+                    copy, 1 - density, **arguments
                 )
-                if batch
-                else callback.masks
-            )
 
     seen = []
-    watch = line.callbacks.LambdaCallback(
+    look = line.callbacks.LambdaCallback(
         on_train_batch_begin=lambda batch, logs: seen.append(callback.masks)
     )
-    rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 4 * STEPS, 5)).astype("float32")
-    model.fit(x, y[:, :4], 4, verbose=0, callbacks=[Watch(), callback, watch])
-    assert seen[1:] == before[1:]
-    assert seen[-1].kept < seen[0].kept
-    gamma = model.get_layer("scale").get_weights()[0]
-    assert np.any(gamma != 1)
+    model.fit(x, y[:, :4], 4, verbose=0, callbacks=[Watch(), callback, look])
+    assert seen[1:] == expected[1:]
+    assert [masks.kept < masks.size for masks in seen] == [False, True, True]
