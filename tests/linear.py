@@ -20,35 +20,84 @@ def op(line, *names):
     return getattr(OPS[line], names[0])
 
 
-def custom(line, call, weights=(), name="custom", fill=None):
+def chain(line, *layers, shape=(4,), dtype=None):
+    """One layer after the other, as a functional model."""
+    x = y = line.Input(shape, dtype=dtype)
+    for layer in layers:
+        y = layer(y)
+    return line.Model(x, y)
+
+
+def dense(line, units, name, **options):
+    """A Dense layer with a name."""
+    return line.layers.Dense(units, name=name, **options)
+
+
+def custom(line, function, weights=(), name="custom", **held):
     """A layer of a user's, that SynFlow must open.
 
     Args:
         line: the module `keras` or `tf_keras`.
-        call: function of the layer and its inputs.
+        function: its `call`, of the layer and its inputs.
         weights: dict of name to shape.
         name: str.
-        fill: dict of name of a weight to its value.
+        **held: its other attributes.
 
     Returns:
         A layer.
     """
 
     class Custom(line.layers.Layer):
+        def __init__(self):
+            super().__init__(name=name)
+            _set(self, held)
+
         def build(self, shape):
-            for weight, its_shape in dict(weights).items():
-                made = self.add_weight(
-                    name=weight, shape=its_shape, initializer="glorot_normal"
+            made = {
+                weight: self.add_weight(
+                    name=weight, shape=size, initializer="glorot_normal"
                 )
-                setattr(self, weight, made)
-                if fill and weight in fill:
-                    made.assign(fill[weight])
+                for weight, size in dict(weights).items()
+            }
+            _set(self, made)
             self.built = True
 
         def call(self, *inputs):
-            return call(self, *inputs)
+            return function(self, *inputs)
 
-    return Custom(name=name)
+    return Custom()
+
+
+def net(line, function, *inputs, **held):
+    """A subclassed model.
+
+    Args:
+        line: the module `keras` or `tf_keras`.
+        function: its `call`; tf_keras wants the name `self`.
+        *inputs: what it is called on; it has random weights then.
+        **held: its attributes.
+
+    Returns:
+        A model.
+    """
+
+    class Net(line.Model):
+        call = function
+
+        def __init__(self):
+            super().__init__()
+            _set(self, held)
+
+    model = Net()
+    if not inputs:
+        return model
+    model(*inputs)
+    return randomize(model)
+
+
+def _set(instance, attributes):
+    for name, value in attributes.items():
+        setattr(instance, name, value)
 
 
 def randomize(model, seed=0):
@@ -61,14 +110,17 @@ def randomize(model, seed=0):
             if "variance" not in weight.name:
                 value *= sign
             weight.variable.assign(value)
+    return model
+
+
+def magnitude(variable):
+    """The absolute values of a weight, float64."""
+    return np.abs(variables.value(variable).numpy().astype(np.float64))
 
 
 def magnitudes(model):
     """The absolute values of all weights, float64, by path."""
-    return {
-        w.path: np.abs(variables.value(w.variable).numpy().astype(np.float64))
-        for w in variables.weights(model)
-    }
+    return {w.path: magnitude(w.variable) for w in variables.weights(model)}
 
 
 def positive(*shape, seed=1):
@@ -89,6 +141,27 @@ def run(model, *inputs, rescale=False):
     outputs = linearize.run(lowered(model), weights, inputs)
     scale = 2.0 ** float(weights.range.exponent)
     return [output.numpy() * scale for output in outputs]
+
+
+def computes(model, inputs, *expected, rtol=1e-12):
+    """Asserts what the linearized model's outputs are, axes of 1 aside."""
+    outputs = run(model, *inputs)
+    for output, value in zip(outputs, expected, strict=True):
+        close(np.squeeze(output), np.squeeze(value), rtol)
+
+
+def close(values, expected, rtol=1e-12):
+    """Asserts what an array is, or some arrays of a dict."""
+    if not isinstance(expected, dict):
+        values, expected = {"": values}, {"": expected}
+    for name, value in expected.items():
+        np.testing.assert_allclose(values[name], value, rtol=rtol, err_msg=name)
+
+
+def flow_is(scores, flow, *paths, rtol=1e-11):
+    """Asserts what R is, and that the scores of some kernels sum to it."""
+    close(10**scores.log10_flow, flow, rtol)
+    close({p: scores[p].sum() for p in paths}, dict.fromkeys(paths, flow), rtol)
 
 
 def conserved(model, *inputs):
