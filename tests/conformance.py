@@ -7,6 +7,7 @@ any model.
 import dataclasses
 import typing
 
+import common
 import conformance_layers
 import keras
 import numpy as np
@@ -328,14 +329,14 @@ def squeeze_excite(line, x):
 
 @_entry((8,), note="one half of a projection gates the other")
 def gated_linear_unit(line, x):
-    k, o = line.layers, conformance_layers.ops(line)
+    k, o = line.layers, common.ops(line)
     a, b = o.split(k.Dense(24)(x), 2, -1)
     return k.Dense(3)(a * o.sigmoid(b))
 
 
 @_entry((8,), note="a tensor gates itself")
 def swish_inline(line, x):
-    k, o = line.layers, conformance_layers.ops(line)
+    k, o = line.layers, common.ops(line)
     for _ in range(2):
         x = k.Dense(12)(x)
         x = x * o.sigmoid(x)
@@ -344,7 +345,7 @@ def swish_inline(line, x):
 
 @_entry((6, 8), note="operations in the place of layers")
 def operations_inline(line, x):
-    k, o = line.layers, conformance_layers.ops(line)
+    k, o = line.layers, common.ops(line)
     x = k.Dense(12)(x)
     y = o.relu(0.5 * x - 1.0)
     x = o.concatenate([x, o.tanh(y) / 3.0], -1)

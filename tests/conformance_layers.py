@@ -6,30 +6,8 @@ The line's classes are made by functions, because a class has one base.
 import functools
 import types
 
-import keras
+import common
 import tensorflow as tf
-
-_TF = types.SimpleNamespace(
-    broadcast_to=tf.broadcast_to,
-    concatenate=tf.concat,
-    expand_dims=tf.expand_dims,
-    matmul=tf.matmul,
-    mean=tf.reduce_mean,
-    relu=tf.nn.relu,
-    reshape=tf.reshape,
-    shape=tf.shape,
-    sigmoid=tf.sigmoid,
-    softmax=tf.nn.softmax,
-    split=tf.split,
-    sqrt=tf.sqrt,
-    tanh=tf.tanh,
-    transpose=tf.transpose,
-)
-
-
-def ops(line):
-    """The operations that users of a line write: of Keras or TensorFlow."""
-    return keras.ops if line is keras else _TF
 
 
 @functools.lru_cache
@@ -50,7 +28,7 @@ def of(line):
 
 
 def _small_layers(line, _):
-    o = ops(line)
+    o = common.ops(line)
 
     class Wide(line.layers.Layer):
         """A layer that has a width, and is saved with it."""
@@ -167,7 +145,7 @@ def _small_layers(line, _):
 
 
 def _attention(line, known):
-    k, o = line.layers, ops(line)
+    k, o = line.layers, common.ops(line)
     heads = 2
 
     class Attention(known.Wide):
@@ -258,7 +236,7 @@ def _attention(line, known):
 
 
 def _resnet(line, known):
-    k, o = line.layers, ops(line)
+    k, o = line.layers, common.ops(line)
 
     class Residual(known.Wide):
         """Two convolutions beside a skip, or beside a third."""

@@ -28,6 +28,12 @@ def chain(line, *layers, shape=(4,), dtype=None):
     return line.Model(x, y)
 
 
+def functional(line, function, *shapes):
+    """What a function makes of inputs of some shapes, as a model."""
+    inputs = [line.Input(shape) for shape in shapes]
+    return line.Model(inputs if inputs[1:] else inputs[0], function(*inputs))
+
+
 def dense(line, units, name, **options):
     """A Dense layer with a name."""
     return line.layers.Dense(units, name=name, **options)
