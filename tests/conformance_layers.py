@@ -38,14 +38,12 @@ def _small_layers(line, _):
             self.width = width
 
         def get_config(self):
-            """What the constructor takes."""
             return {**super().get_config(), "width": self.width}
 
     class LayerScale(line.layers.Layer):
         """Every channel times a small weight."""
 
         def build(self, shape):
-            """Makes the weight."""
             self.gamma = self.add_weight(
                 name="gamma",
                 shape=(shape[-1],),
@@ -54,14 +52,12 @@ def _small_layers(line, _):
             self.built = True
 
         def call(self, x):
-            """Returns x gamma."""
             return x * self.gamma
 
     class ClassToken(line.layers.Layer):
         """A token of zeros in front, and a weight for each position."""
 
         def build(self, shape):
-            """Makes the weights."""
             _, length, width = shape
             self.token = self.add_weight(
                 name="token", shape=(1, 1, width), initializer="zeros"
@@ -83,7 +79,6 @@ def _small_layers(line, _):
         """A dense layer with time as a part of the batch, for a while."""
 
         def build(self, shape):
-            """Makes the weights."""
             self.kernel = self.add_weight(
                 name="kernel", shape=(shape[-1], self.width)
             )
@@ -100,7 +95,6 @@ def _small_layers(line, _):
         """A dense layer in TensorFlow's own operations."""
 
         def build(self, shape):
-            """Makes the weights."""
             self.kernel = self.add_weight(
                 name="kernel", shape=(shape[-1], self.width)
             )
@@ -115,7 +109,6 @@ def _small_layers(line, _):
         """Two factors, neither called a kernel: tfmot's protocol names them."""
 
         def build(self, shape):
-            """Makes the weights."""
             self.left = self.add_weight(
                 name="left", shape=(shape[-1], self.width)
             )
@@ -162,7 +155,6 @@ def _attention(line, known):
             self.project = k.Dense(width)
 
         def get_config(self):
-            """What the constructor takes."""
             return {**super().get_config(), "fused": self.fused}
 
         def _heads(self, x):
@@ -199,7 +191,6 @@ def _attention(line, known):
             self.mlp2 = k.Dense(width)
 
         def get_config(self):
-            """What the constructor takes."""
             return {**super().get_config(), "fused": self.fused}
 
         def call(self, x):
@@ -220,11 +211,9 @@ def _attention(line, known):
             self.head = k.Dense(5, activation="softmax")
 
         def get_config(self):
-            """What the constructor takes."""
             return {"width": self.width, "fused": self.fused}
 
         def call(self, x, training=None):
-            """Classifies images."""
             x = self.patch(x)
             x = o.reshape(x, (-1, x.shape[1] * x.shape[2], self.width))
             x = self.token(x)
@@ -251,7 +240,6 @@ def _resnet(line, known):
             self.shortcut = k.Conv2D(width, 1, strides) if strides > 1 else None
 
         def get_config(self):
-            """What the constructor takes."""
             return {**super().get_config(), "strides": self.strides}
 
         def call(self, x, training=None):
@@ -275,11 +263,9 @@ def _resnet(line, known):
             self.head = k.Dense(4)
 
         def get_config(self):
-            """What the constructor takes."""
             return {"width": self.width}
 
         def call(self, x, training=None):
-            """Classifies images."""
             x = o.relu(self.stem(x))
             for block in self.blocks:
                 x = block(x, training=training)
