@@ -106,12 +106,12 @@ def _set(instance, attributes):
         setattr(instance, name, value)
 
 
-def randomize(model, seed=0):
-    """Gives every weight random values of both signs, none near 0."""
-    rng = np.random.default_rng(seed)
+def randomize(model, signs=(-1.0, 1.0)):
+    """Gives every weight random values of some signs, none near 0."""
+    rng = np.random.default_rng(0)
     for weight in variables.weights(model):
         if tf.as_dtype(weight.variable.dtype).is_floating:
-            sign = rng.choice([-1.0, 1.0], weight.shape)
+            sign = rng.choice(signs, weight.shape)
             value = rng.uniform(0.1, 1.0, weight.shape)
             if "variance" not in weight.name:
                 value *= sign
@@ -149,6 +149,13 @@ def run(model, *inputs, rescale=False):
     return [output.numpy() * scale for output in outputs]
 
 
+def run_as_authors(model, *inputs):
+    """The outputs of the authors' variant: the model, all weights positive."""
+    weights = linearize.LinearWeights({}, tf.float64, True, rescale=False)
+    graph = linearize.plain(graph_lib.read(model))
+    return linearize.run(graph, weights, [tf.constant(x) for x in inputs])
+
+
 def computes(model, inputs, *expected, rtol=1e-12):
     """Asserts what the linearized model's outputs are, axes of 1 aside."""
     outputs = run(model, *inputs)
@@ -170,7 +177,7 @@ def flow_is(scores, flow, *paths, rtol=1e-11):
     close({p: scores[p].sum() for p in paths}, dict.fromkeys(paths, flow), rtol)
 
 
-def conserved(model, *inputs):
+def conserved(model, *inputs, rescale=False):
     """Asserts R(2x) = 2 R(x), sum(x dR/dx) = R, and dR/dx >= 0.
 
     Where flow starts at constants, their ones count among x. Of models with
@@ -179,28 +186,21 @@ def conserved(model, *inputs):
     graph = lowered(model)
     inputs = [tf.constant(x) for x in inputs]
 
-    def flow(factor, watch=None):
-        weights = linearize.LinearWeights({}, tf.float64, rescale=False)
+    def flow(factor, watch=lambda tensors: None):
+        weights = linearize.LinearWeights({}, tf.float64, rescale=rescale)
         weights.unit *= factor
-        if watch is not None:
-            watch(weights.unit)
-        outputs = linearize.run(graph, weights, [factor * x for x in inputs])
-        return tf.add_n([tf.reduce_sum(y) for y in outputs]), weights.unit
+        sources = [*(factor * x for x in inputs), weights.unit]
+        watch(sources)
+        outputs = linearize.run(graph, weights, sources[:-1])
+        value = tf.add_n([tf.reduce_sum(y) for y in outputs])
+        return value, sources, 2.0 ** float(weights.range.exponent)
 
     with tf.GradientTape() as tape:
-        factor = tf.constant(1.0, tf.float64)
-        tape.watch([*inputs, factor])
-        value, unit = flow(factor, tape.watch)
-    *gradients, along = tape.gradient(
-        value, [*inputs, unit], unconnected_gradients="zero"
-    )
-    through = sum(
-        float(tf.reduce_sum(x * g))
-        for x, g in zip(inputs, gradients, strict=True)
-    )
-    through += float(unit * along)
-    assert float(value) > 0
+        value, sources, scale = flow(tf.constant(1.0, tf.float64), tape.watch)
+    gradients = tape.gradient(value, sources, unconnected_gradients="zero")
+    assert 0 < float(value) < np.inf
     assert all(float(tf.reduce_min(g)) >= 0 for g in gradients)
-    np.testing.assert_allclose(through, float(value), rtol=1e-12)
-    double, _ = flow(tf.constant(2.0, tf.float64))
-    np.testing.assert_allclose(float(double), 2 * float(value), rtol=1e-12)
+    pairs = zip(sources, gradients, strict=True)
+    close(sum(float(tf.reduce_sum(x * g)) for x, g in pairs), value)
+    double, _, other = flow(tf.constant(2.0, tf.float64))
+    close(other / scale * double, 2 * value)
