@@ -1,23 +1,12 @@
 """Linearized models run by hand, for the tests of the linear rules."""
 
-import keras
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
 from synflow_tf.graph import kernels as kernels_lib
 from synflow_tf.graph import variables
-
-# Where each line has its operations on symbolic tensors.
-OPS = {keras: keras.ops, tf_keras: tf}
-
-
-def op(line, *names):
-    """The operation that a line has under one of some names."""
-    names = [name for name in names if hasattr(OPS[line], name)]
-    return getattr(OPS[line], names[0])
 
 
 def chain(line, *layers, shape=(4,), dtype=None):
