@@ -11,7 +11,7 @@ test: lint
 	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 test-all: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -61,7 +61,7 @@ _COLUMNS = (
 
 
 def builders(line):
-    """The functions of `applications` that build a network.
+    """Finds the functions of `applications` that build a network.
 
     Args:
         line: the module `keras` or `tf_keras`.
@@ -144,7 +144,7 @@ def prune(model, rounds):
 
 
 def row(name, size, result):
-    """One row of the table, a list of str."""
+    """Makes one row of the table, a list of str."""
     counts = ["collapsed" if n is None else str(n) for n in result["empty"]]
     return [
         name,
@@ -158,7 +158,7 @@ def row(name, size, result):
 
 
 def introduction(line, note):
-    """What is above the table.
+    """Says what is above the table.
 
     Args:
         line: the Keras line.
@@ -204,7 +204,7 @@ def write(path, text, rows):
 
 
 def rows_of(path, text):
-    """The rows that the file has, if it has this text above them."""
+    """Reads the rows that the file has, if it has this text above them."""
     if not path.exists() or not path.read_text().startswith(f"{text}\n\n|"):
         return []
     lines = path.read_text().removeprefix(text).split("\n")

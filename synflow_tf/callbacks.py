@@ -1,5 +1,7 @@
 """Pruning as a callback of `model.fit`, in both Keras lines."""
 
+import dataclasses
+
 import numpy as np
 
 from synflow_tf import findings
@@ -215,7 +217,9 @@ class SynFlowPruning(_Callback):
             n_of_m = options.keep_n_of_m
             return constraints.is_n_of_m(task.weights, masks, n_of_m)
         final = min(d for d in options.densities if d is not None)
-        return np.array_equal(task.removed(masks), task.target(final))
+        return np.array_equal(
+            task.removed(task.alive(masks)), task.target(final)
+        )
 
     def _begun_already(self, task, masks, held):
         """Returns the masks of a model that a schedule prunes bit by bit.
@@ -224,15 +228,15 @@ class SynFlowPruning(_Callback):
         have removed as many.
         """
         _, density = schedules.at(self._schedule, self._steps_done())
-        count = np.sum(task.removed(masks))
+        count = np.sum(task.removed(task.alive(masks)))
         begun = any(weight.path in held for weight in task.weights)
         if not begun and count > np.sum(task.target(density)):
             masks = {path: np.ones_like(mask) for path, mask in masks.items()}
         return masks_lib.Masks(masks)
 
     def _asks_for_more(self, density):
-        wanted = np.sum(self._task.target(density))
-        return wanted > np.sum(self._task.removed(self.masks))
+        task, alive = self._task, self._task.alive(self.masks)
+        return np.sum(task.target(density)) > np.sum(task.removed(alive))
 
     def _pruned_further(self, density):
         """Returns the masks for a density, from those that the model has.
@@ -246,10 +250,9 @@ class SynFlowPruning(_Callback):
         ):
             task = task_lib.select(self.model, options)
             task = task_lib.bind(task, options.on_unscored, self.masks)
-            self._task = task
+            self._task = task = dataclasses.replace(task, repeats=True)
             step = self._step = loop.Step(task)
-        else:
-            task_lib.check_finite(self.model)
+        step.task.check_finite()
         step.task.bound.refresh()
         return self._pruned(step, options.densities_to(density), self.masks)
 

@@ -1,4 +1,4 @@
-"""Which weights are kept: a validated mapping from weight path to 0 and 1."""
+"""Masks: a validated mapping from the path of a weight to 0 and 1."""
 
 import collections.abc
 import typing
@@ -87,27 +87,27 @@ class Masks(collections.abc.Mapping):
 
     @property
     def size(self):
-        """The number of prunable weights, an int."""
+        """Returns the number of prunable weights, an int."""
         return sum(mask.size for mask in self.values())
 
     @property
     def kept(self):
-        """The number of weights kept, an int."""
+        """Returns the number of weights kept, an int."""
         return sum(int(np.count_nonzero(mask)) for mask in self.values())
 
     @property
     def density(self):
-        """The fraction kept, a float."""
+        """Returns the fraction kept, a float."""
         return self.kept / self.size
 
     @property
     def sparsity(self):
-        """The fraction removed, a float."""
+        """Returns the fraction removed, a float."""
         return (self.size - self.kept) / self.size
 
     @property
     def compression(self):
-        """Prunable weights over kept weights, a float; inf if none is kept."""
+        """Returns prunable over kept weights, a float; inf if none is kept."""
         return self.size / self.kept if self.kept else float("inf")
 
     def apply(self, model):
@@ -276,7 +276,7 @@ class Masks(collections.abc.Mapping):
         )
 
     def __str__(self):
-        """A table with a line for each weight, one for all, and findings."""
+        """Formats a table: a line for each weight and all, and findings."""
         rows = [
             (path, str(mask.shape), np.count_nonzero(mask), mask.size)
             for path, mask in self.items()
@@ -297,11 +297,7 @@ class Masks(collections.abc.Mapping):
 
 
 def of_zeros(weights):
-    """`Masks` that are False exactly where weights are 0.
-
-    Args:
-        weights: list of `variables.Weight`.
-    """
+    """Returns the `Masks` of some `Weight`s: False exactly where they are 0."""
     return Masks(
         {w.path: variables.value(w.variable).numpy() != 0 for w in weights}
     )

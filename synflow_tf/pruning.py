@@ -185,7 +185,7 @@ def remove(step, densities, held, progress=False, known=()):
     """
     task = step.task
     weights, alive = task.start(held), task.alive(held)
-    start = task.removed(held)
+    start = task.removed(alive)
     plan = [(d, task.target(d)) for d in densities if d is not None]
     asked = np.max([target for _, target in plan], axis=0)
     task_lib.check_reachable(task, alive, start, asked)

@@ -140,7 +140,7 @@ def run(model, *inputs, rescale=False):
 
 def run_as_authors(model, *inputs):
     """The outputs of the authors' variant: the model, all weights positive."""
-    weights = linearize.LinearWeights({}, tf.float64, True, rescale=False)
+    weights = linearize.LinearWeights({}, tf.float64, rescale=False)
     graph = linearize.plain(graph_lib.read(model))
     return linearize.run(graph, weights, [tf.constant(x) for x in inputs])
 

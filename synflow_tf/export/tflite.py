@@ -28,8 +28,7 @@ def function(model, batch_size=None, inputs=None):
     "output_0" ..., or the keys of the model's dict.
     """
     structure, *_ = inputs_lib.signatures(model, lines.line_of(model), inputs)
-    leaves = tf.nest.flatten(structure)
-    tensors = [leaf for leaf in leaves if isinstance(leaf, inputs_lib.Input)]
+    tensors = inputs_lib.flat(structure)
     names = [x.name for x in tensors]
     # TFLite takes the names as those of arguments.
     valid = all(re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) for name in names)
@@ -41,12 +40,7 @@ def function(model, batch_size=None, inputs=None):
     }
 
     def call(given):
-        filling = iter([given[name] for name in specs])
-        filled = [
-            next(filling) if isinstance(leaf, inputs_lib.Input) else leaf
-            for leaf in leaves
-        ]
-        args, kwargs = tf.nest.pack_sequence_as(structure, filled)
+        args, kwargs = inputs_lib.filled(structure, map(given.get, specs))
         outputs = model(*args, **kwargs)
         if isinstance(outputs, dict) and all(
             isinstance(key, str) and tf.is_tensor(value)

@@ -11,7 +11,6 @@ import typing
 import tensorflow as tf
 
 from synflow_tf.graph import flatten as flatten
-from synflow_tf.graph import identity
 from synflow_tf.graph import inputs as inputs_lib
 from synflow_tf.graph import keras_private
 from synflow_tf.graph import leaves
@@ -83,19 +82,19 @@ def read(model, inputs=None):
     lines.check_built(model)
     lines.check_one_line(model, line)
     failed = None
-    for args, kwargs in inputs_lib.signatures(model, line, inputs):
+    for signature in inputs_lib.signatures(model, line, inputs):
         try:
-            trace = _trace(model, line, args, kwargs)
+            traced = trace_lib.trace(model, line, signature)
         except (lines.NotBuilt, keras_private.Incompatible):
             raise
         except Exception as error:  # A model may raise anything.
-            failed = failed or (error, inputs_lib.flat((args, kwargs)))
+            failed = failed or (error, signature)
         else:
-            return _graph(model, line, trace, inputs_lib.flat((args, kwargs)))
-    error, given = failed
+            return _graph(model, line, signature, *traced)
+    error, signature = failed
     raise ValueError(
         "Argument `model` must be callable on inputs of shape "
-        f"{[x.shape for x in given]}. "
+        f"{[x.shape for x in inputs_lib.flat(signature)]}. "
         f"Received: model={model.name!r} (of type {type(model).__name__}), "
         f"which failed: {error} Say the right sizes and types with `inputs=`: "
         "an example batch, or `tf.TensorSpec`s."
@@ -108,33 +107,24 @@ def read_layer(layer, line, *tensors):
     args = tf.nest.map_structure(
         lambda x: inputs_lib.Input(tuple(x.shape), dtype), tensors
     )
-    trace = _trace(layer, line, args, {})
-    return _graph(layer, line, trace, inputs_lib.flat(args))
+    signature = (args, {})
+    traced = trace_lib.trace(layer, line, signature)
+    return _graph(layer, line, signature, *traced)
 
 
-def _trace(layer, line, args, kwargs):
-    specs = tf.nest.map_structure(
-        lambda x: x.spec if isinstance(x, inputs_lib.Input) else x,
-        (args, kwargs),
-    )
-    with tf.init_scope():
-        return trace_lib.trace(layer, line, *specs)
-
-
-def _graph(layer, line, trace, given):
-    """Flattens a trace, for a list of `inputs.Input`."""
-    # Later ones win: those of TensorFlow are what Keras' own ones hold.
-    held = list(trace.graph.variables)
-    # Those of seeds and metrics too.
-    held += identity.IdentitySet([*layer.weights, *layer.variables])
+def _graph(layer, line, signature, traced, calls):
+    """Flattens what a layer does; see `trace.trace`."""
+    # Later ones win: those of TensorFlow are what Keras' own ones hold. Beside
+    # its weights, a layer has variables of seeds and metrics.
+    held = [*traced.variables, *layer.weights, *layer.variables]
 
     def flattened(is_leaf):
         # Constants are computed now, also where a rule reads a layer while it
         # is traced itself.
         with tf.init_scope():
-            flattener = flatten.Flattener(held, trace.calls, is_leaf)
-            inputs = list(map(_value, given))
-            outputs = flattener.flatten(trace.graph, inputs)
+            flattener = flatten.Flattener(held, calls, is_leaf)
+            inputs = list(map(_value, inputs_lib.flat(signature)))
+            outputs = flattener.flatten(traced, inputs)
         return Graph(
             layer,
             line,

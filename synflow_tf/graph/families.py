@@ -36,36 +36,24 @@ CONTRACTIONS = frozenset(
 CONCATENATIONS = frozenset("Concat ConcatV2 Pack _Concat _Stack".split())
 REDUCTIONS = frozenset("EuclideanNorm Max Mean Min Prod Sum".split())
 RESHAPES = frozenset(
-    """
-    BroadcastTo ExpandDims Reshape Squeeze Tile Transpose
-    """.split()
+    "BroadcastTo ExpandDims Reshape Squeeze Tile Transpose".split()
 )
 # What takes a part of a tensor.
 SLICES = frozenset(
-    """
-    GatherNd GatherV2 Slice Split SplitV StridedSlice Unpack _Rows
-    """.split()
+    "GatherNd GatherV2 Slice Split SplitV StridedSlice Unpack _Rows".split()
 )
 _DATA_FROM_SECOND = SELECTIONS | frozenset(
     "Concat Conv2DBackpropInput Conv3DBackpropInputV2 Split".split()
 )
 # What an activation is bounded by, as a hint that it is a gate: the higher the
 # likelier.
-BOUNDED = {
-    "Softmax": 4,
-    "LogSoftmax": 4,
-    "Reciprocal": 3,
-    "Inv": 3,
-    "Rsqrt": 3,
-    "Sigmoid": 3,
-    "ClipByValue": 2,
-    "Minimum": 2,
-    "Relu6": 2,
-    "Erf": 1,
-    "Exp": 1,
-    "Softsign": 1,
-    "Tanh": 1,
+_BY_HINT = {
+    4: "Softmax LogSoftmax",
+    3: "Reciprocal Inv Rsqrt Sigmoid",
+    2: "ClipByValue Minimum Relu6",
+    1: "Erf Exp Softsign Tanh",
 }
+BOUNDED = {kind: n for n, kinds in _BY_HINT.items() for kind in kinds.split()}
 
 
 def is_entrywise(kind):

@@ -5,22 +5,24 @@ of its own. Runs nothing of the model: no assignment, no draw, no print.
 """
 
 import collections
+import functools
 import itertools
 import math
 import re
 
 import tensorflow as tf
 
+from synflow_tf.graph import families
 from synflow_tf.graph import identity
 from synflow_tf.graph import keras_private
 from synflow_tf.graph import raw
 from synflow_tf.graph import tensor_lists
 from synflow_tf.graph import values
+from synflow_tf.graph import variables as variables_lib
 from synflow_tf.graph.values import CONSTANT
 from synflow_tf.graph.values import FLOW
 from synflow_tf.graph.values import INDEX
 from synflow_tf.graph.values import WEIGHT
-from synflow_tf.graph.variables import value as value_of
 
 # What returns what it takes.
 _ALIASES = frozenset(
@@ -39,7 +41,7 @@ _RANDOM = re.compile(
 # What reads state, and changes none.
 _READS_STATE = re.compile("LookupTable(Find|Size|Export).*|.*HashTable.*")
 # Comparisons, positions and codes: they depend on flow, and carry none.
-MEASURES = frozenset(
+_MEASURES = frozenset(
     """
     All Any ApproximateEqual ArgMax ArgMin Bucketize DenseBincount Equal
     Greater GreaterEqual InTopK InTopKV2 InvertPermutation IsFinite IsInf IsNan
@@ -47,10 +49,6 @@ MEASURES = frozenset(
     NonMaxSuppressionV3 NonMaxSuppressionV4 NotEqual OneHot RightShift
     SearchSorted LowerBound UpperBound Where
     """.split()
-)
-# An index meets a weight in these, and flow starts there.
-_CONTRACTIONS = re.compile(
-    "MatMul|BatchMatMul.*|Einsum|(Depthwise)?Conv[23]D(Native)?"
 )
 # What is zeros if one of its inputs is, such as a state that begins at 0.
 _PRODUCTS = re.compile("Mul|MatMul|BatchMatMul.*|Einsum")
@@ -61,18 +59,14 @@ _SECOND = frozenset(
 GATHERS = frozenset(
     "Gather GatherNd GatherV2 ResourceGather ResourceGatherNd".split()
 )
+# What TensorFlow raises, also because a size is not known.
+_UNREADABLE = AttributeError, TypeError, ValueError, tf.errors.OpError
 # Reading so many steps takes minutes: more are an error, not a long wait.
 _MOST_STEPS = 10_000
 
 
 class Unsupported(ValueError):
     """The error of a model that does something no graph can say."""
-
-
-def where(layers):
-    """Names the layers that something is part of, as their user knows them."""
-    names = [layer.name for layer in layers]
-    return f" in layer {'/'.join(names)!r}" if names else ""
 
 
 class Flattener:
@@ -123,16 +117,22 @@ class Flattener:
     def _body(self, graph, inputs):
         """Reads the operations of a graph, those of a leaf layer as one."""
         scope = _Scope(graph, inputs)
-        around = self._layers
-        spans = _Spans(self._calls[graph], self._is_leaf)
-        for position, operation in enumerate(graph.get_operations()):
-            layers, leaf = spans.at(position)
-            self._layers = (*around, *layers)
+        before, operations = self._layers, graph.get_operations()
+        around = _around(self._calls[graph], len(operations))
+        for operation, calls in zip(operations, around, strict=True):
+            self._layers = (*before, *(call.layer for call in calls))
+            leaf = next((c for c in calls if self._is_leaf(c.layer)), None)
             if leaf is None or not self._leaf(leaf, scope):
                 if operation.type not in ("Placeholder", "NoOp"):
                     self._operation(operation, scope)
-        self._layers = around
+        self._layers = before
         return [self._value(x, scope) for x in graph.outputs]
+
+    @property
+    def _where(self):
+        """Names the layers around, as their user knows them."""
+        names = [layer.name for layer in self._layers]
+        return f" in layer {'/'.join(names)!r}" if names else ""
 
     def _value(self, tensor, scope):
         """Returns the value of a tensor, also of one within a leaf layer."""
@@ -147,7 +147,7 @@ class Flattener:
         """
         if call in scope.leaves:
             return scope.leaves[call]
-        tensors = tensors_of((call.args, call.kwargs))
+        tensors = values.traced_in((call.args, call.kwargs))
         inputs = [self._value(x, scope) for x in tensors]
         scope.leaves[call] = any(v.is_flow for v in inputs)
         if not scope.leaves[call]:
@@ -155,7 +155,7 @@ class Flattener:
         node = values.Node(
             values.LEAF, inputs, [], call.layer.name, self._layers, call=call
         )
-        tensors = tensors_of(call.outputs)
+        tensors = values.traced_in(call.outputs)
         shapes = self._shapes(tensors, scope)
         for tensor, shape in zip(tensors, shapes, strict=True):
             value = values.Value(FLOW, shape, tensor.dtype, node=node)
@@ -187,17 +187,11 @@ class Flattener:
             found = self._outputs(kind, operation, inputs)
         except Unsupported:
             raise
-        # By TensorFlow, or because a size is not known.
-        except (
-            AttributeError,
-            TypeError,
-            ValueError,
-            tf.errors.OpError,
-        ) as error:
+        except _UNREADABLE as error:
+            first_line = str(error).partition("\n")[0]
             raise Unsupported(
-                f"Operation {operation.name!r} (of type {kind})"
-                f"{where(self._layers)} could not be read: "
-                + str(error).partition("\n")[0]
+                f"Operation {operation.name!r} (of type {kind}){self._where} "
+                f"could not be read: {first_line}"
             ) from error
         for tensor, value in zip(operation.outputs, found, strict=True):
             scope.known.setdefault(tensor.ref(), value)
@@ -245,13 +239,14 @@ class Flattener:
         if _PRODUCTS.fullmatch(kind) and any(map(_is_zeros, inputs)):
             if node.flows:
                 self.cut.append(node)
-            return [
-                values.known(_zeros(self._shape(x, node), x.dtype))
-                for x in tensors
-            ]
+            shapes = [self._shape(x, node) for x in tensors]
+            zeros = map(tf.zeros, shapes, [x.dtype for x in tensors])
+            return list(map(values.known, zeros))
         depends = {v.kind for v in inputs}
         if FLOW not in depends and _RANDOM.fullmatch(kind):
-            return [self._drawn(x, node) for x in tensors]
+            # A draw counts as its shape, as ones.
+            ones = (tf.ones(self._shape(x, node), x.dtype) for x in tensors)
+            return [values.known(x, random=True) for x in ones]
         known = all(v.constant is not None for v in inputs)
         pure = not operation.op_def.is_stateful or _READS_STATE.fullmatch(kind)
         if known and pure and (kind != "OneHot" or depends <= {CONSTANT}):
@@ -262,34 +257,28 @@ class Flattener:
                 for value in found:
                     value.node = node
             return found
-        return self.emit(node, tensors, _kind(node))
-
-    def _drawn(self, tensor, node):
-        """Returns a random draw: it counts as its shape, as ones."""
-        value = values.known(_ones(self._shape(tensor, node), tensor.dtype))
-        value.random = True
-        return value
+        return self._emit(node, tensors, _kind(node))
 
     def _computed(self, node):
         """Returns the outputs of an operation whose inputs are all known."""
         outputs = self._run(node, [v.constant for v in node.inputs])
         random = any(v.random for v in node.inputs)
         kind = INDEX if any(v.kind == INDEX for v in node.inputs) else CONSTANT
-        found = []
-        for x in outputs:
-            if random and x.dtype not in (tf.string, tf.variant):
-                x = _ones(x.shape, x.dtype)
-            found.append(values.known(x, kind))
-            found[-1].random = random
-        return found
+        if random:
+            outputs = [
+                x
+                if x.dtype in (tf.string, tf.variant)
+                else tf.ones(x.shape, x.dtype)
+                for x in outputs
+            ]
+        return [values.known(x, kind, random) for x in outputs]
 
     def _run(self, node, tensors):
-        with tf.init_scope():
-            if node.type in ("ResourceGather", "ResourceGatherNd"):
-                return [gather(node, *tensors)]
-            return raw.call(node, tensors)
+        if node.type in ("ResourceGather", "ResourceGatherNd"):
+            return [gather(node, *tensors)]
+        return raw.call(node, tensors)
 
-    def emit(self, node, tensors, kind):
+    def _emit(self, node, tensors, kind):
         """Puts in a node without outputs; returns its outputs, of one kind.
 
         `tensors` have the shapes and dtypes of the outputs. What is no number
@@ -310,7 +299,7 @@ class Flattener:
         if tensor.shape.is_fully_defined():
             return tuple(tensor.shape)
         tensors = [
-            _zeros(v.shape, v.dtype) if v.constant is None else v.constant
+            tf.zeros(v.shape, v.dtype) if v.constant is None else v.constant
             for v in node.inputs
         ]
         return tuple(self._run(node, tensors)[position].shape)
@@ -319,7 +308,7 @@ class Flattener:
         """Returns the value of a variable, which is read once."""
         if not hasattr(variable, "assign"):
             raise Unsupported(
-                f"A resource that is no variable is read{where(self._layers)}."
+                f"A resource that is no variable is read{self._where}."
             )
         if variable not in self._reads:
             dtype = tf.as_dtype(variable.dtype)
@@ -328,9 +317,11 @@ class Flattener:
                     values.READ, [], [], layers=self._layers, variable=variable
                 )
                 spec = tf.TensorSpec(variable.shape, dtype)
-                [self._reads[variable]] = self.emit(node, [spec], WEIGHT)
+                [self._reads[variable]] = self._emit(node, [spec], WEIGHT)
             else:
-                self._reads[variable] = values.known(value_of(variable))
+                self._reads[variable] = values.known(
+                    variables_lib.value(variable)
+                )
         return self._reads[variable]
 
     def _call(self, operation, attribute, inputs):
@@ -345,28 +336,22 @@ class Flattener:
             [goes_on] = self._call(operation, "cond", state)
             if goes_on.constant is None:
                 raise Unsupported(
-                    f"A loop{where(self._layers)} (operation "
-                    f"{operation.name!r}) ends when the data says so, so it "
-                    "is no linear map. Put it into a layer of its own and "
-                    "register a rule for that: "
+                    f"A loop{self._where} (operation {operation.name!r}) ends "
+                    "when the data says so, so it is no linear map. Put it "
+                    "into a layer of its own and register a rule for that: "
                     "`synflow_tf.register_rule(MyLayer)`."
                 )
             if not bool(goes_on.constant):
-                self._note_repeated(self.nodes[before:])
+                for node in self.nodes[before:]:
+                    if node.type in families.CONTRACTIONS:
+                        found = map(values.variables_of, node.inputs)
+                        self.repeated |= itertools.chain(*found)
                 return state
             state = self._call(operation, "body", state)
         raise Unsupported(
-            f"A loop{where(self._layers)} (operation {operation.name!r}) has "
-            f"more than {_MOST_STEPS} steps. Say a smaller input with "
-            "`inputs=`."
+            f"A loop{self._where} (operation {operation.name!r}) has more "
+            f"than {_MOST_STEPS} steps. Say a smaller input with `inputs=`."
         )
-
-    def _note_repeated(self, nodes):
-        """Notes the weights that the nodes of a loop are contracted with."""
-        for node in nodes:
-            if _CONTRACTIONS.fullmatch(node.type):
-                found = map(values.variables_of, node.inputs)
-                self.repeated |= itertools.chain(*found)
 
     def _branch(self, operation, inputs):
         """Reads the branch that is taken; all where the data decides."""
@@ -384,29 +369,26 @@ class Flattener:
             number = number if 0 <= number < count else count - 1
             return self._body(graphs[number], inputs)
         found = zip(*(self._body(g, inputs) for g in graphs), strict=True)
-        return [self._either(options) for options in found]
+        return [functools.reduce(self._either, options) for options in found]
 
-    def _either(self, options):
-        """Returns one of several values: the sum, as of what a mask selects."""
-        first, *rest = options
-        for other in rest:
-            kind = values.strongest([first, other])
-            if kind == INDEX:
-                first = values.Value(INDEX, first.shape, first.dtype)
-            else:
-                both = [first, other]
-                [first] = self.synthetic("_Either", both, first, kind)
-        return first
+    def _either(self, a, b):
+        """Returns one of two values: the sum, as of what a mask selects."""
+        return self.synthetic("_Either", [a, b], a.shape)
 
-    def synthetic(self, kind, inputs, like, output, shape=None, **extra):
+    def synthetic(self, kind, inputs, shape, **extra):
         """Puts in a node of a type that is no operation of TensorFlow.
 
-        Returns the list of its one output, of the kind `output`, with the dtype
-        and unless told the shape of the value `like`. `extra` are attributes.
+        Returns its one output, of the kind and the dtype of the strongest of
+        its inputs; `extra` are attributes. What is an index needs no node.
         """
+        output = values.strongest(inputs)
+        like = next((v for v in inputs if v.kind == output), inputs[0])
+        if output == INDEX:
+            return values.Value(INDEX, shape, like.dtype)
         node = values.Node(kind, inputs, [], kind, self._layers, extra=extra)
-        spec = tf.TensorSpec(like.shape if shape is None else shape, like.dtype)
-        return self.emit(node, [spec], output)
+        spec = tf.TensorSpec(shape, like.dtype)
+        [value] = self._emit(node, [spec], output)
+        return value
 
 
 def _carries(kind, dtype):
@@ -420,7 +402,7 @@ def _kind(node):
     """Returns the kind of what a node returns."""
     kinds = {v.kind for v in node.inputs}
     data = {v.kind for v in node.inputs if _is_number(v.dtype)}
-    if node.type in MEASURES:
+    if node.type in _MEASURES:
         return INDEX
     if node.type in GATHERS and node.inputs[0].kind != FLOW:
         # What is read decides, not where.
@@ -431,7 +413,8 @@ def _kind(node):
     if FLOW in kinds:
         return FLOW
     if WEIGHT in kinds:
-        meets = INDEX in data and _CONTRACTIONS.fullmatch(node.type)
+        # Where an index meets a weight, flow starts.
+        meets = INDEX in data and node.type in families.CONTRACTIONS
         return FLOW if meets else WEIGHT
     return INDEX
 
@@ -463,21 +446,6 @@ def _keeps_flow(value, dtype):
     return value.is_weight and dtype.is_floating
 
 
-def _zeros(shape, dtype):
-    if dtype == tf.string:
-        return tf.fill(shape, "")
-    return tf.zeros(shape, dtype)
-
-
-def _ones(shape, dtype):
-    return tf.cast(tf.ones(shape, tf.int32), dtype)
-
-
-def tensors_of(structure):
-    """Lists the tensors of a traced graph in a structure."""
-    return [x for x in tf.nest.flatten(structure) if values.is_traced(x)]
-
-
 class _Scope:
     """The values of one graph's tensors.
 
@@ -493,22 +461,14 @@ class _Scope:
         self.leaves = {}
 
 
-class _Spans:
-    """Tells which layers each operation of a graph is part of."""
+def _around(calls, count):
+    """Lists for each of `count` positions the calls around it, outermost first.
 
-    def __init__(self, calls, is_leaf):
-        # Outermost first: a call is noted when it ends.
-        self._waiting = sorted(calls, key=lambda c: (-c.begin, c.end))
-        self._open = []
-        self._is_leaf = is_leaf
-
-    def at(self, position):
-        """Returns the layers around a position, and the outermost leaf's call.
-
-        Of positions that rise; None where no layer is a leaf.
-        """
-        while self._waiting and self._waiting[-1].begin <= position:
-            self._open.append(self._waiting.pop())
-        self._open = [call for call in self._open if call.end > position]
-        leaves = [c for c in self._open if self._is_leaf(c.layer)]
-        return tuple(c.layer for c in self._open), next(iter(leaves), None)
+    A call is noted when it ends, so of two with the same operations the later
+    one is the outer one.
+    """
+    found = [()] * count
+    for call in sorted(reversed(calls), key=lambda c: (c.begin, -c.end)):
+        for position in range(call.begin, call.end):
+            found[position] += (call,)
+    return found

@@ -57,11 +57,6 @@ class IdentitySet(collections.abc.MutableSet):
     def __len__(self):
         return len(self._items)
 
-    def __ior__(self, items):
-        for item in items:
-            self.add(item)
-        return self
-
     def add(self, item):
         """Adds an object."""
         self._items[id(item)] = item

@@ -4,17 +4,14 @@ import dataclasses
 import inspect
 import typing
 
-import numpy as np
 import tensorflow as tf
 
-from synflow_tf.graph import identity
 from synflow_tf.graph import keras_private
 
 _REMEDY = (
     "Say `inputs=`: an example batch, or `tf.TensorSpec`s, in the structure "
     "that the model takes"
 )
-
 
 _NOT_DENSE = (
     tf.RaggedTensor,
@@ -49,9 +46,8 @@ class Input:
         """Returns the example's value, or ones, for an input of no floats."""
         if self.value is not None:
             return self.value
-        if self.dtype == tf.string:
-            return tf.fill(self.shape, "")
-        return tf.cast(tf.ones(self.shape, tf.int32), self.dtype)
+        full = tf.zeros if self.dtype == tf.string else tf.ones
+        return full(self.shape, self.dtype)
 
 
 def signatures(model, line, inputs):
@@ -94,13 +90,12 @@ def flat(signature):
     return [x for x in tf.nest.flatten(signature) if isinstance(x, Input)]
 
 
-def _mapped(function, structure):
-    """Replaces what is no structure in lists, tuples and dicts."""
-    if isinstance(structure, dict):
-        return {k: _mapped(function, v) for k, v in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        return type(structure)(_mapped(function, x) for x in structure)
-    return function(structure)
+def filled(signature, tensors):
+    """Puts a tensor in the place of each `Input` of a signature."""
+    waiting = iter(tensors)
+    return tf.nest.map_structure(
+        lambda x: next(waiting) if isinstance(x, Input) else x, signature
+    )
 
 
 def _of_batch(signature, batch, everywhere=False):
@@ -115,28 +110,24 @@ def _of_batch(signature, batch, everywhere=False):
         shape = (batch, *x.shape[1:])
         return dataclasses.replace(x, shape=shape, value=value)
 
-    args, kwargs = signature
-    return tuple(_mapped(sized, x) for x in args), _mapped(sized, kwargs)
+    return tf.nest.map_structure(sized, signature)
 
 
 def _known(model, line):
     """Returns the signature of a model as Keras knows it, or None."""
     functional = keras_private.functional_in(model)
     if functional is not None:
-        names = identity.IdentityDict((x, x.name) for x in functional.inputs)
-        made = _mapped(lambda x: _of_tensor(x, names[x]), functional.input)
-        return (made,), {}
+        return (tf.nest.map_structure(_of_tensor, functional.input),), {}
     args, kwargs = keras_private.called_on(model, line)
     if not args and not kwargs:
         return None
     dtype = tf.as_dtype(line.backend.floatx())
-    made = [_of_shape(x, dtype) for x in args]
-    return tuple(made), {k: _of_shape(x, dtype) for k, x in kwargs.items()}
+    return tuple(_of_shape(x, dtype) for x in args), _of_shape(kwargs, dtype)
 
 
-def _of_tensor(x, name=""):
+def _of_tensor(x):
     """Returns an `Input` like a symbolic tensor or a spec."""
-    return Input(tuple(x.shape), tf.as_dtype(x.dtype), name)
+    return Input(tuple(x.shape), tf.as_dtype(x.dtype), x.name or "")
 
 
 def _of_shape(shape, dtype):
@@ -156,11 +147,16 @@ def _of_shape(shape, dtype):
 
 def _given(model, line, inputs, known):
     """Returns the signature that `inputs=` says."""
-    made = _mapped(lambda x: _of_example(x, line, inputs), inputs)
+    made = tf.nest.map_structure(lambda x: _of_example(x, line, inputs), inputs)
     if keras_private.functional_in(model) is not None:
-        return _checked(((made,), {}), known, inputs)
+        return _checked(made, known)
     parameters = inspect.signature(model.call).parameters
-    names = _required(parameters)
+    names = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
     if isinstance(made, dict) and set(names) <= set(made) <= set(parameters):
         return (), made
     if len(names) > 1 and isinstance(made, (list, tuple)):
@@ -178,7 +174,7 @@ def _of_example(x, line, inputs):
             "ragged tensor, or `tf.sparse.to_dense(x)` for a sparse one."
         )
     if isinstance(x, tf.TensorSpec) or keras_private.is_symbolic(x):
-        return _of_tensor(x, x.name or "")
+        return _of_tensor(x)
     if not hasattr(x, "shape") or not hasattr(x, "dtype"):
         raise ValueError(
             "Argument `inputs` must be an example batch (arrays or tensors) or "
@@ -193,15 +189,16 @@ def _of_example(x, line, inputs):
     return Input(shape, x.dtype, value=None if x.dtype.is_floating else x)
 
 
-def _checked(given, known, inputs):
-    """Returns the given signature, of the dtypes that the model takes."""
+def _checked(given, known):
+    """Returns what is given as the signature that the model takes."""
     expected, got = flat(known), flat(given)
     pairs = zip(expected, got, strict=False)
     if len(expected) != len(got) or not all(_fits(e, g) for e, g in pairs):
         raise ValueError(
             "Argument `inputs` must have the structure and the shapes that the "
             f"model takes: {[x.shape for x in expected]}. "
-            f"Received: inputs={_described(inputs)}"
+            "Received: `inputs=` of shapes "
+            f"{tf.nest.map_structure(lambda x: x.shape, given)}"
         )
     # Flat, because a model takes a list where its inputs are a dict.
     typed = [_typed(e, g) for e, g in zip(expected, got, strict=True)]
@@ -223,24 +220,3 @@ def _typed(known, given):
         is_float = known.dtype.is_floating
         value = None if is_float else tf.cast(value, known.dtype)
     return Input(shape, known.dtype, known.name, value)
-
-
-def _described(inputs):
-    return _mapped(
-        lambda x: (
-            (tuple(x.shape), np.dtype(getattr(x.dtype, "name", x.dtype)).name)
-            if hasattr(x, "shape")
-            else x
-        ),
-        inputs,
-    )
-
-
-def _required(parameters):
-    """Lists the names of the parameters that a `call` must be given."""
-    return [
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-    ]

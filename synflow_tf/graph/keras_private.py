@@ -1,6 +1,7 @@
 """The one place for the private names of Keras, TensorFlow and tfmot.
 
-A name that is gone has no default: `Incompatible` says what would go wrong.
+A name that is gone has no default: `Incompatible` says what would go wrong, as
+`NAMES` has it; tests/graph/keras_private_test.py tries each.
 """
 
 import collections
@@ -24,42 +25,37 @@ _DIVIDING = tuple(
     for name in ("Adagrad", "Ftrl")
 )
 
-# Each private name, and what would happen without it. A test finds them all.
-NAMES = {
-    "_flatten_layers": "weights would be missed",
-    "_layers": "weights would have other paths",
-    "_self_tracked_trackables": "weights would have other paths",
-    "_functional": "models would be read as another kind",
-    "Functional": "models would be read as another kind",
-    "_build_shapes_dict": "inputs would not be known",
-    "_build_input_shape": "inputs would not be known",
-    "KerasTensor": "symbolic inputs would not be known",
-    "_tracker": "reading a model would change it",
-    "stored_ids": "reading a model would change it",
-    "get_global_attribute": "reading a model would rename later layers",
-    "get_default_graph_uid_map": "reading a model would rename later layers",
-    "_value": "variables in a graph would not be known",
-    "_variable": "variables in a graph would not be known",
-    "_get_function": "functions in a graph would not be read",
-    "get_registered_kernels_for_op": "dtypes without a kernel would be used",
-    "_steps_per_execution": "pruning would be at the wrong step",
-    "_constraint": "masks would not hold",
-    "AutoCastVariable": "masks would not hold",
-    "_trainable_variables": "gradients would not be masked",
-    "_trainable_variables_indices": "moments of removed weights would stay",
-    "_index_dict": "moments of removed weights would stay",
-    "_var_key": "moments of removed weights would stay",
-    "_variables": "moments of kept weights would be lost",
-    "_accumulators": "updates would divide by 0",
-    _AVERAGES: "averages would bring removed weights back",
-    "_is_graph_network": "layers would not be wrapped",
-    "PruneRegistry": "layers would not be wrapped",
-    "PruneLowMagnitude": "wrappers would not be known",
-    "_non_trainable_weights": "masks of wrappers would count as weights",
-    "_handle_name": "HDF5 files could not be written",
-    "PruningSchedule": "schedules would be refused",
-    "ConverterError": "an export would end at what TFLite cannot convert",
+# What would happen without some private names. A test finds them all.
+_REASONS = {
+    "weights would be missed": "_flatten_layers",
+    "weights would have other paths": "_layers _self_tracked_trackables",
+    "models would be read as another kind": "_functional Functional",
+    "inputs would not be known": "_build_shapes_dict _build_input_shape",
+    "symbolic inputs would not be known": "KerasTensor",
+    "reading a model would change it": "_tracker stored_ids",
+    "reading a model would rename later layers": (
+        "get_global_attribute get_default_graph_uid_map"
+    ),
+    "variables in a graph would not be known": "_value _variable",
+    "functions in a graph would not be read": "_get_function",
+    "dtypes without a kernel would be used": "get_registered_kernels_for_op",
+    "pruning would be at the wrong step": "_steps_per_execution",
+    "masks would not hold": "_constraint AutoCastVariable",
+    "gradients would not be masked": "_trainable_variables",
+    "moments of removed weights would stay": (
+        "_trainable_variables_indices _index_dict _var_key"
+    ),
+    "moments of kept weights would be lost": "_variables",
+    "updates would divide by 0": "_accumulators",
+    "averages would bring removed weights back": _AVERAGES,
+    "layers would not be wrapped": "_is_graph_network PruneRegistry",
+    "wrappers would not be known": "PruneLowMagnitude",
+    "masks of wrappers would count as weights": "_non_trainable_weights",
+    "HDF5 files could not be written": "_handle_name",
+    "schedules would be refused": "PruningSchedule",
+    "an export would end at what TFLite cannot convert": "ConverterError",
 }
+NAMES = {name: why for why, names in _REASONS.items() for name in names.split()}
 
 
 class Incompatible(RuntimeError):

@@ -40,16 +40,13 @@ def contracted(graph):
                 for value in node.inputs:
                     found |= _of_weight(value)
                     found |= chosen.get(value, ())
-    return identity.IdentitySet(filter(_is_matrix, found)) - tables
+    matrices = (v for v in found if len(v.shape) > 1)
+    return identity.IdentitySet(matrices) - tables
 
 
 def _of_layer(layer):
     """Lists the kernels of a layer that has a rule of its own."""
-    return [
-        v
-        for v in layer.weights
-        if not any(part in v.name for part in _NO_KERNELS)
-    ]
+    return [v for v in layer.weights if not any(map(v.name.count, _NO_KERNELS))]
 
 
 def _of_weight(value):
@@ -80,7 +77,3 @@ def _has_product(value):
     if node.type in families.CONTRACTIONS and len(weights) > 1:
         return True
     return any(map(_has_product, weights))
-
-
-def _is_matrix(variable):
-    return len(variable.shape) > 1

@@ -83,18 +83,11 @@ def _filled(items):
 def _item(flattener, value, rows):
     """Returns one row of a tensor, by an int; or several as one, by a slice."""
     if value.constant is not None:
-        item = values.known(value.constant[rows], value.kind)
-        item.random = value.random
-        return item
+        return values.known(value.constant[rows], value.kind, value.random)
     shape = value.shape[1:]
     if isinstance(rows, slice):
         shape = (rows.stop - rows.start, *shape)
-    if value.kind == INDEX:
-        return values.Value(INDEX, shape, value.dtype)
-    [item] = flattener.synthetic(
-        "_Rows", [value], value, value.kind, shape, rows=rows
-    )
-    return item
+    return flattener.synthetic("_Rows", [value], shape, rows=rows)
 
 
 def _stacked(flattener, items, kind="_Stack"):
@@ -103,16 +96,10 @@ def _stacked(flattener, items, kind="_Stack"):
     if all(x.constant is not None for x in items):
         known = all(x.kind == CONSTANT for x in items)
         tensor = function([x.constant for x in items], 0)
-        value = values.known(tensor, CONSTANT if known else INDEX)
-        value.random = any(x.random for x in items)
-        return value
+        kind = CONSTANT if known else INDEX
+        return values.known(tensor, kind, any(x.random for x in items))
     shape = (len(items), *items[0].shape)
     if kind == "_Concat":
         rows = sum(x.shape[0] for x in items)
         shape = (rows, *items[0].shape[1:])
-    output = values.strongest(items)
-    if output == INDEX:
-        return values.Value(INDEX, shape, items[0].dtype)
-    like = next(x for x in items if x.kind == output)
-    [value] = flattener.synthetic(kind, items, like, output, shape)
-    return value
+    return flattener.synthetic(kind, items, shape)

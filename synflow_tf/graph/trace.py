@@ -4,6 +4,7 @@ The graph of `tf.function` says completely what a model does. What only Keras
 knows, which layer an operation is part of, is noted by the layers' own `call`.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -15,6 +16,7 @@ import typing
 import tensorflow as tf
 
 from synflow_tf.graph import identity
+from synflow_tf.graph import inputs as inputs_lib
 from synflow_tf.graph import keras_private
 from synflow_tf.graph import lines
 from synflow_tf.graph import values
@@ -47,49 +49,46 @@ class Call:
     outputs: typing.Any
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trace:
-    """What a model does.
-
-    Attributes:
-        graph: the `FuncGraph`; its first inputs are those of the model, flat.
-        calls: list of `Call`, of the layers within.
-    """
-
-    graph: typing.Any
-    calls: list
-
-
-def trace(layer, line, args, kwargs):
+def trace(layer, line, signature):
     """Traces a layer or model, and leaves it as it was.
 
-    `args` and `kwargs` have a `tf.TensorSpec` for each tensor. Raises
-    `lines.NotBuilt` if it makes weights when it is called, and whatever its
-    `call` raises.
+    Args:
+        layer: a built layer or model.
+        line: its Keras line.
+        signature: pair of args and kwargs, with an `inputs.Input` for each
+            tensor.
+
+    Returns:
+        A `FuncGraph`, whose first inputs are those of the signature, flat, and
+        a list of `Call`, of the layers within.
+
+    Raises:
+        lines.NotBuilt: if the layer makes weights when it is called.
+        Exception: whatever its `call` raises.
     """
-    specs = tf.nest.flatten((args, kwargs))
 
     def apply(*tensors):
-        inputs = iter(tensors)
-        filled = tf.nest.map_structure(
-            lambda x: next(inputs) if isinstance(x, tf.TensorSpec) else x,
-            (args, kwargs),
-        )
+        args, kwargs = inputs_lib.filled(signature, tensors)
+        if "training" in inspect.signature(layer.call).parameters:
+            kwargs["training"] = False
         with _one_replica(layer):
-            return layer(*filled[0], **filled[1], **_for_inference(layer))
+            return layer(*args, **kwargs)
 
     # As `fit` of each line traces: tf_keras converts a layer's `if` and `for`.
-    autograph = line is lines.LINES[1]
-    function = tf.function(apply, autograph=autograph)
-    specs = [x for x in specs if isinstance(x, tf.TensorSpec)]
-    with _LOCK, _left_as_it_was(layer, line), _noted(layer) as calls:
+    function = tf.function(apply, autograph=line is lines.LINES[1])
+    specs = [x.spec for x in inputs_lib.flat(signature)]
+    calls = []
+    with _LOCK, _left_as_it_was(layer, line):
+        for one in keras_private.layers_within(layer):
+            vars(one)["call"] = _noting(one, calls)
         weights = len(layer.weights)
         try:
-            graph = function.get_concrete_function(*specs).graph
+            with tf.init_scope():
+                graph = function.get_concrete_function(*specs).graph
         finally:  # Weights made in a trace are no weights: that comes first.
             if len(layer.weights) > weights:
                 raise lines.NotBuilt(layer)
-    return Trace(graph, calls)
+    return graph, calls
 
 
 def _one_replica(layer):
@@ -104,28 +103,6 @@ def _one_replica(layer):
     return contextlib.nullcontext()
 
 
-def _for_inference(layer):
-    parameters = inspect.signature(layer.call).parameters
-    return {"training": False} if "training" in parameters else {}
-
-
-@contextlib.contextmanager
-def _noted(layer):
-    """Lets the layers within a layer note their calls; yields the list."""
-    calls = []
-    layers = keras_private.layers_within(layer)
-    own = [(x, vars(x).get("call")) for x in layers]
-    try:
-        for one in layers:
-            vars(one)["call"] = _noting(one, calls)
-        yield calls
-    finally:
-        for one, call in own:
-            vars(one).pop("call")
-            if call is not None:
-                vars(one)["call"] = call
-
-
 def _noting(layer, calls):
     """Returns the `call` of a layer, which also adds a `Call` to a list."""
     original = layer.call
@@ -135,8 +112,7 @@ def _noting(layer, calls):
         graph = tf.compat.v1.get_default_graph()
         begin = len(graph.get_operations())
         outputs = original(*args, **kwargs)
-        given = identity.IdentitySet(tf.nest.flatten((args, kwargs)))
-        given = given & filter(values.is_traced, given)
+        given = identity.IdentitySet(values.traced_in((args, kwargs)))
         outputs = tf.nest.map_structure(
             # What it returns is its own, also where it does nothing.
             lambda x: tf.identity(x) if x in given else x,
@@ -153,7 +129,7 @@ def _noting(layer, calls):
 def _left_as_it_was(layer, line):
     """Undoes what tracing notes on layers: losses, attributes, made-up names.
 
-    And weights that a layer makes when it is first called.
+    And `call`s that note, and weights that a layer makes when it is called.
     """
     before = identity.IdentityDict()
     for one in [layer, *keras_private.layers_within(layer)]:
@@ -195,9 +171,14 @@ def _differs(held, contents):
 
 
 def _refill(held, contents):
-    """Puts contents back, without what Keras' own lists do besides."""
-    for base in (list, dict, set):
-        if isinstance(held, base):
-            base.clear(held)
-            add = base.extend if base is list else base.update
-            add(held, contents)
+    """Puts contents back, without what Keras' own containers do besides."""
+    bases = (collections.OrderedDict, dict, list, set)
+    base = next(base for base in bases if isinstance(held, base))
+    if isinstance(held, dict):  # Never empty: a layer may be in use elsewhere.
+        for key in set(held) - set(contents):
+            base.pop(held, key)
+        base.update(held, contents)
+    else:
+        base.clear(held)
+        add = base.extend if base is list else base.update
+        add(held, contents)

@@ -122,10 +122,10 @@ def _text(value):
     return value.decode() if isinstance(value, bytes) else value
 
 
-def known(tensor, kind=CONSTANT):
+def known(tensor, kind=CONSTANT, random=False):
     """Returns the value of a tensor, or of an array or number, known now."""
-    tensor = tf.convert_to_tensor(tensor)
-    return Value(kind, tuple(tensor.shape), tensor.dtype, tensor)
+    x = tf.convert_to_tensor(tensor)
+    return Value(kind, tuple(x.shape), x.dtype, x, random=random)
 
 
 def needed(nodes, outputs):
@@ -162,3 +162,8 @@ def strongest(found):
 def is_traced(x):
     """Returns whether something is a tensor of a traced graph."""
     return tf.is_tensor(x) and hasattr(x, "op") and not hasattr(x, "numpy")
+
+
+def traced_in(structure):
+    """Lists the tensors of a traced graph in a structure."""
+    return list(filter(is_traced, tf.nest.flatten(structure)))

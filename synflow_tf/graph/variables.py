@@ -75,10 +75,9 @@ def weights(model, kernels=()):
     _walk(model, "", found, identity.IdentitySet(kernels))
     around = wrappers.within(model)
     masks = wrappers.masks(around)
-    own = [v for w in around for v in keras_private.own_variables(w)]
-    own = identity.IdentitySet(own)
-    order = identity.IdentitySet(model.weights)
-    listed = [found[x] for x in order if x in found and x not in own]
+    own = (v for w in around for v in keras_private.own_variables(w))
+    order = identity.IdentitySet(model.weights) - identity.IdentitySet(own)
+    listed = [found[variable] for variable in order if variable in found]
     return [
         dataclasses.replace(w, path=path, wrapper_mask=masks.get(w.variable))
         for w, path in zip(listed, _numbered(listed), strict=True)
@@ -99,10 +98,8 @@ def _walk(layer, prefix, found, kernels, chosen=None):
     for variable in layer.weights:
         if not hasattr(variable, "shape"):  # the vocabulary of a text
             continue
-        name = variable.name
-        if not isinstance(variable, tf.distribute.DistributedValues):
-            name = getattr(variable, "path", None) or name
-        name = name.partition(":")[0].rpartition("/")[2]
+        # Of tf_keras: "dense/kernel:0".
+        name = variable.name.partition(":")[0].rpartition("/")[2]
         kernel = name in _KERNELS or variable in kernels
         kernel = kernel if chosen is None else variable in chosen
         weight = Weight(prefix + name, layer, variable, kernel)
@@ -123,7 +120,8 @@ def _sublayers(layer):
     subs = keras_private.layers_within(layer, recursive=False)
     subs = identity.IdentityDict((sub, wrappers.inside(sub)) for sub in subs)
     held = identity.IdentityDict()
-    for attribute, value in keras_private.attributes(layer).items():
+    attributes = keras_private.attributes(layer) if subs else {}
+    for attribute, value in attributes.items():
         for path, sub in _held(attribute.lstrip("_"), value):
             if sub in subs:
                 held.setdefault(sub, path)
@@ -132,13 +130,11 @@ def _sublayers(layer):
 
 def _held(path, value):
     """Lists what an attribute holds, flat, as pairs of path and value."""
-    if isinstance(value, dict):
-        pairs = value.items()
-    elif isinstance(value, (list, tuple)):
-        pairs = enumerate(value)
-    else:
+    if isinstance(value, (list, tuple)):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
         return [(path, value)]
-    return [x for key, v in pairs for x in _held(f"{path}/{key}", v)]
+    return [x for key, v in value.items() for x in _held(f"{path}/{key}", v)]
 
 
 def _numbered(found):

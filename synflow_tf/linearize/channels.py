@@ -17,16 +17,29 @@ _IMAGES = dict.fromkeys(_TRANSPOSED, 2) | dict.fromkeys(
 
 def run(function, node, tensors):
     """Returns `function(node, tensors)`, run with the channels last."""
-    text = node.attributes.get("data_format", "")
-    if node.type not in _IMAGES or not text.startswith("NC"):
+    if node.type not in _IMAGES or not _are_first(node):
         return function(node, tensors)
     tensors = list(tensors)
     at = _IMAGES[node.type]
-    tensors[at] = last(tensors[at])
+    rank = tensors[at].shape.rank
+    tensors[at] = tf.transpose(tensors[at], [0, *range(2, rank), 1])
     if node.type in _TRANSPOSED:
         batch, channels, *sizes = node.outputs[0].shape
         tensors[0] = tf.constant([batch, *sizes, channels])
-    return [first(x) for x in function(_channels_last(node), tensors)]
+    back = [0, rank - 1, *range(1, rank - 1)]
+    outputs = function(_channels_last(node), tensors)
+    return [tf.transpose(x, back) for x in outputs]
+
+
+def aligned(vector, node):
+    """Shapes a vector of one number per channel to go with a node's output."""
+    if not _are_first(node):
+        return vector
+    return tf.reshape(vector, [-1, *[1] * (len(node.outputs[0].shape) - 2)])
+
+
+def _are_first(node):
+    return node.attributes.get("data_format", "").startswith("NC")
 
 
 def _channels_last(node):
@@ -44,14 +57,3 @@ def _channels_last(node):
     found["data_format"] = text[0] + text[2:] + "C"
     node.attributes = found
     return node
-
-
-def last(x):
-    """Moves the second axis to the end."""
-    return tf.transpose(x, [0, *range(2, x.shape.rank), 1])
-
-
-def first(x):
-    """Undoes `last`."""
-    rank = x.shape.rank
-    return tf.transpose(x, [0, rank - 1, *range(1, rank - 1)])

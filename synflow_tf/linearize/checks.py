@@ -11,12 +11,13 @@ import math
 
 import tensorflow as tf
 
-from synflow_tf.graph import flatten
 from synflow_tf.graph import values as values_lib
+from synflow_tf.graph import variables
 from synflow_tf.linearize import executor
 from synflow_tf.linearize import pass_gates
 from synflow_tf.linearize import registry
 from synflow_tf.linearize import rules_structure
+from synflow_tf.linearize import walks
 
 # Relative error that the equations of R may have. Both sides sum millions of
 # positive terms, in another order, which costs some of the dtype's 16 or 7
@@ -33,9 +34,9 @@ _DOUBLING = 1e-6
 def check(graph, weights, scored, inputs):
     """Checks a linear graph, and computes its gradients for inputs of ones.
 
-    Returns the list of dR/dw, up to a common factor, for each tensor of
-    `scored`, which the `LinearWeights` hold; and the list
-    of variables that are scales of 0 and count as ones.
+    Returns a list of dR/dw, up to a common factor, for each tensor of `scored`,
+    which are in `weights`; and one of the variables that are scales of 0 and
+    count as ones.
     """
     run = _Run(graph, weights, scored, inputs)
     run.check_values()
@@ -53,14 +54,13 @@ class _Run:
         self.precision = _precision(graph, weights.dtype)
         units = {s.unit: tf.ones((), weights.dtype) for s in graph.sources}
         self.starts = dict(zip(graph.inputs, inputs, strict=True)) | units
-        tensors = dict(self.starts)
+        tensors = {}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([*self.starts.values(), *scored])
             outputs = self._outputs(self.starts, weights, tensors)
             flow = executor.flow_of(outputs)
-        self.tensors = {
-            value: x for value, x in tensors.items() if x.dtype.is_floating
-        }
+        found = (self.starts | tensors).items()
+        self.tensors = {value: x for value, x in found if x.dtype.is_floating}
         gradients, self.gradients_of_scored = tape.gradient(
             flow,
             [list(self.tensors.values()), scored],
@@ -70,25 +70,15 @@ class _Run:
         self.outputs = [float(tf.reduce_sum(x)) for x in outputs]
         self.flow = float(flow)
 
-    def _outputs(self, starts, weights, tensors=None):
-        """Runs the graph, and adds what nodes return to a dict of tensors."""
-
-        def record(node, before, after):
-            del before
-            pairs = zip(node.outputs, after, strict=True)
-            tensors.update((v, x) for v, x in pairs if x is not None)
-
-        return executor.run(
-            self.graph,
-            weights,
-            [starts[value] for value in self.graph.inputs],
-            [starts[source.unit] for source in self.graph.sources],
-            None if tensors is None else record,
-        )
+    def _outputs(self, starts, weights, record=None):
+        """Runs the graph from some values of its inputs and units."""
+        inputs = [starts[value] for value in self.graph.inputs]
+        units = [starts[source.unit] for source in self.graph.sources]
+        return executor.run(self.graph, weights, inputs, units, record)
 
     def check_values(self):
         """Checks that every value is finite and not negative."""
-        nodes = {value: n for n in self.graph.nodes for value in n.outputs}
+        nodes = walks.producers_of(self.graph.nodes)
         found = [v for v in self.tensors if v in nodes and v.size]
         lows = _reduced(tf.reduce_min, self.tensors, found)
         highs = _reduced(tf.reduce_max, self.tensors, found)
@@ -154,16 +144,16 @@ class _Run:
     def _raise_ignored(self):
         """Names the layer that ignores an input."""
         for node in reversed(self.graph.nodes):
-            known = not self.gradients.keys().isdisjoint(node.inputs)
-            blocked = known and not _any_positive(self.gradients, node.inputs)
-            if blocked and _any_positive(self.gradients, node.outputs):
-                if _zero_kernels(node):
-                    return  # Those have no scores, which is told later.
-                if node.type != "_Stop":
-                    raise _error(
-                        node,
-                        "ignores its input: its output does not grow with it",
-                    )
+            blocked = _any_positive(self.gradients, node.outputs) and not (
+                self.gradients.keys().isdisjoint(node.inputs)
+                or _any_positive(self.gradients, node.inputs)
+            )
+            if blocked and _zero_kernels(node):
+                return  # Those have no scores, which is told later.
+            if blocked and node.type != "_Stop":
+                raise _error(
+                    node, "ignores its input: its output does not grow with it"
+                )
 
     def check_degree(self):
         """Checks that the flow has its known degree in each source."""
@@ -174,7 +164,7 @@ class _Run:
                 for v in (source.unit, *source.inputs)
             )
             weights = self.weights.rerun()
-            outputs = self._outputs(self._scaled(source, 2), weights)
+            outputs = self._outputs(self._doubled(source), weights)
             shift = float(weights.range.exponent - self.weights.range.exponent)
             doubled = float(executor.flow_of(outputs)) * 2**shift
             terms = list(zip(self.outputs, source.degrees, strict=True))
@@ -186,18 +176,17 @@ class _Run:
             if not all(math.isclose(*x, rel_tol=tolerance) for x in pairs):
                 self._raise_degree(doubled / self.flow, through / self.flow)
 
-    def _scaled(self, source, factor):
-        """Returns what flow starts as, with one source times a factor."""
-        scaled = {source.unit, *source.inputs}
-        return {
-            value: factor * x if value in scaled else x
-            for value, x in self.starts.items()
-        }
+    def _doubled(self, source):
+        """Returns what flow starts as, twice as much in one source."""
+        doubled = dict(self.starts)
+        for value in (source.unit, *source.inputs):
+            doubled[value] = 2 * doubled[value]
+        return doubled
 
     def _raise_degree(self, ratio, euler):
         """Names the first layer that does not double its output."""
         for source in self.graph.sources:
-            tensors = self._scaled(source, 1), self._scaled(source, 2)
+            tensors = dict(self.starts), self._doubled(source)
             for found in tensors:
                 self._outputs(found, self.weights.rerun(rescale=False), found)
             for node in self.graph.nodes:
@@ -217,11 +206,8 @@ class _Run:
 
 def _precision(graph, dtype):
     """Returns float32 if an operation has no wider kernel, else the dtype."""
-    narrow = any(
-        rules_structure.is_narrow(node, dtype)
-        for node in graph.nodes
-        if node.operation is not None and node.flows
-    )
+    flowing = [node for node in graph.nodes if node.flows]
+    narrow = any(rules_structure.is_narrow(node, dtype) for node in flowing)
     return tf.float32 if narrow else dtype
 
 
@@ -233,17 +219,16 @@ def _reduced(reduce, tensors, values):
 
 def _any_positive(tensors, values):
     """Tells whether any of some values has a positive entry."""
-    found = [tensors[value] for value in values if value in tensors]
-    return any(tf.reduce_any(x > 0) for x in found)
+    known = [value for value in values if value in tensors]
+    return any(tf.reduce_any(tensors[value] > 0) for value in known)
 
 
 def _changes_degree(node, once, twice):
     """Tells whether a node's flows double, or stay, and its output does not."""
     flows = pass_gates.trunks(node)
     factors = {_factor(once[value], twice[value]) for value in flows}
-    if not flows or None in factors:
-        return False
-    if len(factors) > 1 and len(flows) > 2:
+    mixed = len(factors) > 1 and len(flows) > 2
+    if not flows or None in factors or mixed:
         return False
     after = [value for value in node.outputs if value.is_flow]
     return any(_factor(once[v], twice[v]) != max(factors) for v in after)
@@ -266,7 +251,7 @@ def _zero_kernels(node):
     return [
         v.name
         for v in found
-        if len(v.shape) > 1 and not tf.reduce_any(flatten.value_of(v) != 0)
+        if len(v.shape) > 1 and not tf.reduce_any(variables.value(v) != 0)
     ]
 
 

@@ -3,31 +3,25 @@
 import tensorflow as tf
 
 from synflow_tf.graph import families
+from synflow_tf.graph import keras_private
 from synflow_tf.graph import values
-from synflow_tf.linearize import plain
+from synflow_tf.linearize import magnitudes
 from synflow_tf.linearize import registry
 from synflow_tf.linearize import rescaling
+from synflow_tf.linearize import unchanged
 
-# What Keras passes to layers that ask for it; scores are for inference, on one
-# example without padding.
+# Rules of layers do not get these: scores are for inference, on one example
+# without padding.
 _CONTEXT = ("training", "mask")
 
 
 def ones(graph, dtype):
-    """The input that scores are computed for: ones.
-
-    Args:
-        graph: `graph.Graph`, or `lower.LinearGraph`.
-        dtype: `tf.DType`.
-
-    Returns:
-        list of tensors, for those inputs that are flow.
-    """
+    """Returns the input that scores are computed for, a list of tensors."""
     return [tf.ones(v.shape, dtype) for v in graph.inputs if v.is_flow]
 
 
 def flow_of(outputs):
-    """The flow R: the sum of all outputs, a tensor of shape ()."""
+    """Returns the flow R: the sum of all outputs, a tensor of shape ()."""
     return tf.add_n([tf.reduce_sum(x) for x in outputs])
 
 
@@ -40,8 +34,8 @@ def run(graph, weights, inputs, units=None, record=None):
         inputs: list of tensors, in the order of `graph.inputs`.
         units: list of tensors of shape (), what flow starts as at each of
             `graph.sources`; by default that of `weights`.
-        record: None, or a function that is called with each node, and the
-            lists of its input and output tensors, None where there is none.
+        record: None, or a dict of `graph.Value` to tensor, which all that nodes
+            return is added to.
 
     Returns:
         list of tensors, in the order of `graph.outputs`.
@@ -60,88 +54,74 @@ def run(graph, weights, inputs, units=None, record=None):
         if graph.sources:  # Rules of layers may run graphs themselves.
             weights.unit = tensors[graph.sources[0].unit]
         before = _inputs(node, tensors, weights)
-        outputs = _outputs(node, before, weights)
+        found = _outputs(graph, node, before, weights)
         if record is not None:
-            record(node, before, outputs)
+            record.update(found)
+        weights.range.catch_up(tensors)
+        tensors.update(found)
         for value in dead:
             tensors.pop(value, None)
-        if weights.range.pending is not None:
-            weights.range.divide(tensors, weights.range.pending)
-            weights.range.pending = None
-        tensors.update(
-            (value, x)
-            for value, x in zip(node.outputs, outputs, strict=True)
-            if x is not None and value not in dead
-        )
         weights.range.keep(tensors)
     weights.unit = outer_unit
     return [tensors[value] for value in graph.outputs]
 
 
 def _inputs(node, tensors, weights):
-    """The tensors that a node takes; None for an index that is not known."""
-    scales = () if weights.as_authors else families.scales_of(node)
+    """Returns the tensors that a node takes; None for an unknown index."""
+    scales = families.scales_of(node)
     found = []
     for position, value in enumerate(node.inputs):
-        if value in tensors:
-            x = tensors[value]
-        elif value.constant is not None:
-            x = value.constant
-        elif not value.is_weight:
-            x = None
+        if value in tensors or not value.is_weight:
+            found.append(tensors.get(value, value.constant))
         elif position in scales:
-            x = weights.scale(value)
+            found.append(weights.scale(value))
         else:
-            x = weights.plain(value)
-        found.append(x)
+            found.append(weights[value])
     return found
 
 
-def _outputs(node, before, weights):
-    """The tensors that a node returns; None for what is no number of ours."""
+def _outputs(graph, node, before, weights):
+    """Returns what a node returns, a dict by value, without indices."""
     try:
-        found = _applied(node, before, weights)
-    except Exception as error:
+        outputs = _applied(graph, node, before, weights)
+    except keras_private.Incompatible:
+        raise
+    except Exception as error:  # A rule of a user's may raise anything.
         raise ValueError(
             f"{named(node)} failed under its linear rule: {error}"
         ) from error
-    if weights.as_authors:
-        return found
-    return [
-        x if value.is_flow or value.is_weight else None
-        for value, x in zip(node.outputs, found, strict=True)
-    ]
+    return {
+        value: x
+        for value, x in zip(node.outputs, outputs, strict=True)
+        if graph.is_plain or value.is_flow or value.is_weight
+    }
 
 
-def _applied(node, before, weights):
+def _applied(graph, node, before, weights):
     if node.type == values.READ:
         return [weights[node.variable]]
     if node.type == values.LEAF:
         weights.range.kernels += 1
         return _of_layer(node, before, weights)
-    if weights.as_authors:
-        return plain.run(node, before, weights.dtype)
+    if graph.is_plain:
+        return unchanged.run(node, before, weights.dtype)
     if node.type == "_Computed":
         return [weights.computed(node.extra["value"], before[0])]
-    rule = registry.rule_of_operation(node.type)
-    if rule is None:
-        raise registry.NoRule(node)
-    outputs = rule(node, *before)
-    outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    outputs = registry.run(node, before)
     if node.type in families.CONTRACTIONS:
         weights.range.kernels += 1
         if len(node.flows) - len(node.gates) == 2:  # Both are scaled.
             if node.extra.get("within"):
                 return [_once_scaled(x, node, before) for x in outputs]
-            weights.range.pending = tf.cast(weights.range.exponent, tf.int32)
-    return list(outputs)
+            weights.range.behind = tf.cast(weights.range.exponent, tf.int32)
+    return outputs
 
 
 def _once_scaled(x, node, before):
-    """A product of two flows within a gate, where one scale is enough.
+    """Brings a product of two flows within a gate near one of them.
 
-    The gate is divided by itself: so one of the flows is brought near 1, by a
-    power of two, which changes no bit.
+    The gate is divided by itself, so any power of two may be taken from it; it
+    changes no bit.
     """
     side = node.inputs.index(node.flows[-1])
     exponent = rescaling.exponent_of([before[side]])
@@ -149,14 +129,9 @@ def _once_scaled(x, node, before):
 
 
 def _of_layer(node, before, weights):
-    """What a layer's own rule returns, a flat list."""
+    """Runs the rule of a layer; returns a flat list of tensors."""
     call = node.call
-    waiting = iter(
-        tf.cast(x, weights.dtype)
-        if x is not None and x.dtype.is_floating
-        else x
-        for x in before
-    )
+    waiting = iter([magnitudes.cast(x, weights.dtype) for x in before])
     args, kwargs = tf.nest.map_structure(
         lambda x: next(waiting) if values.is_traced(x) else x,
         (call.args, call.kwargs),
@@ -168,13 +143,13 @@ def _of_layer(node, before, weights):
 
 
 def named(node):
-    """How errors call a node: by its layer, as the user knows that."""
+    """Names a node in an error: by its layer, as the user knows that."""
     path = "/".join(layer.name for layer in node.layers)
     if node.type == values.LEAF:
         kind = type(node.call.layer).__name__
         return f"Layer {path or node.name!r} (of type {kind})"
-    within = ""
+    text = f"Operation {node.name!r} (of type {node.type})"
     if path:
         kind = type(node.layer).__name__
-        within = f", part of layer {path!r} (of type {kind}),"
-    return f"Operation {node.name!r} (of type {node.type}){within}"
+        text += f", part of layer {path!r} (of type {kind}),"
+    return text

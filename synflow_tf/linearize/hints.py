@@ -1,8 +1,9 @@
 """Guesses which of two flows that are multiplied is the gate."""
 
 from synflow_tf.graph import families
+from synflow_tf.linearize import walks
 
-# What leaves a bounded value bounded, more or less.
+# What leaves a bounded value bounded, up to a factor.
 _THROUGH = (
     families.RESHAPES
     | families.REDUCTIONS
@@ -98,13 +99,4 @@ def _is_read(value, producers):
 
 def _comes_from(value, origin, producers):
     """Tells whether a value is computed from another."""
-    seen, waiting = set(), [value]
-    while waiting:
-        value = waiting.pop()
-        if value is origin:
-            return True
-        node = producers.get(value)
-        if node is not None and node not in seen:
-            seen.add(node)
-            waiting.extend(node.flows)
-    return False
+    return any(origin in n.flows for n in walks.upstream(value, producers))

@@ -20,11 +20,12 @@ from synflow_tf.linearize import pass_weights
 class LinearGraph:
     """Nodes that the executor runs; `inputs` and `outputs` are flow."""
 
+    is_plain: bool  # whether nodes run as they are, and not under rules
     nodes: list
     inputs: list
     outputs: list
     sources: list  # of `pass_degrees.Source`
-    dead: list  # for each node, the values that nothing after it reads
+    dead: list  # for each node, the values that no node after it takes
     ignored: list  # of the inputs, those that the model does not look at
 
 
@@ -54,13 +55,13 @@ def lower(graph, scored=()):
     nodes = pass_gates.without_idle(nodes, depends)
     nodes = values.needed(nodes, outputs)
     nodes = pass_weights.compute(nodes, depends)
-    return _finished(nodes, graph, outputs, sources)
+    return _finished(False, nodes, graph, outputs, sources)
 
 
 def plain(graph):
     """Returns the graph as it is, without leaf layers: the authors' variant."""
     graph = graph.opened
-    return _finished(graph.nodes, graph, _outputs(graph), [])
+    return _finished(True, graph.nodes, graph, _outputs(graph), [])
 
 
 def _outputs(graph):
@@ -79,7 +80,10 @@ def _outputs(graph):
 
 
 def _replaced(nodes, replace):
-    """Replaces nodes one by one, by what `replace(node, producers)` returns."""
+    """Replaces nodes one by one, by what `replace(node, producers)` returns.
+
+    That is most often the node; `producers` maps values to nodes before it.
+    """
     producers, result = {}, []
     for node in nodes:
         node = replace(node, producers)
@@ -88,7 +92,7 @@ def _replaced(nodes, replace):
     return result
 
 
-def _finished(nodes, graph, outputs, sources):
+def _finished(is_plain, nodes, graph, outputs, sources):
     """Returns the `LinearGraph` of the nodes that outputs need."""
     nodes = values.needed(nodes, outputs)
     last = {}
@@ -102,4 +106,4 @@ def _finished(nodes, graph, outputs, sources):
     inputs = [value for value in graph.inputs if value.is_flow]
     used = {v for n in values.needed(graph.nodes, outputs) for v in n.inputs}
     ignored = [v for v in inputs if v not in used and v not in outputs]
-    return LinearGraph(nodes, inputs, outputs, sources, dead, ignored)
+    return LinearGraph(is_plain, nodes, inputs, outputs, sources, dead, ignored)

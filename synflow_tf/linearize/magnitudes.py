@@ -1,27 +1,28 @@
-"""Prepares the inputs of rules: magnitudes of what carries no flow."""
+"""Prepares the inputs of rules: magnitudes, dtypes, shapes."""
 
 import tensorflow as tf
 
+from synflow_tf.graph import families
 
-def of(value, x, dtype):
-    """Returns the magnitude of one input of a node.
 
-    Flow and weights stay as they are; constants and indices become magnitudes
-    of `dtype`. It is ones where an index is not known (`x` is None).
+def of_data(node, tensors):
+    """Returns a node's inputs, a list: magnitudes of all but sizes and axes.
+
+    Constants and indices get the dtype of the flow, and are ones where they
+    are not known (None) or drawn. Flow and weights are magnitudes already.
     """
-    if value.is_flow or value.is_weight:
-        return x
-    if x is None or value.random:
-        return tf.ones(value.shape, dtype)
-    if x.dtype.is_complex or x.dtype.is_floating or x.dtype.is_integer:
-        x = tf.abs(x)
-    return tf.cast(x, dtype)
-
-
-def all_of(node, tensors):
-    """Returns the magnitudes of all inputs of a node, a list; see `of`."""
     dtype = dtype_of(node, tensors)
-    return [of(v, x, dtype) for v, x in zip(node.inputs, tensors, strict=True)]
+    tensors = list(tensors)
+    for i in families.data_of(node):
+        value, x = node.inputs[i], tensors[i]
+        if value.is_flow or value.is_weight:
+            continue
+        if x is None or value.random:
+            x = tf.ones(value.shape, dtype)
+        elif not x.dtype.is_bool:
+            x = tf.abs(x)
+        tensors[i] = tf.cast(x, dtype)
+    return tensors
 
 
 def dtype_of(node, tensors):
@@ -35,15 +36,6 @@ def wide(x, shape):
     return x if tuple(x.shape) == tuple(shape) else tf.broadcast_to(x, shape)
 
 
-def as_it_is(node, tensors):
-    """Returns the inputs of an operation that runs as it is.
-
-    Floats are of the flow's dtype; an index that depends on flow is 0.
-    """
-    dtype = dtype_of(node, tensors)
-    return [
-        tf.zeros(value.shape, value.dtype)
-        if x is None
-        else tf.cast(x, dtype if x.dtype.is_floating else x.dtype)
-        for value, x in zip(node.inputs, tensors, strict=True)
-    ]
+def cast(x, dtype):
+    """Casts a tensor of floats; returns anything else, and None, as it is."""
+    return x if x is None or not x.dtype.is_floating else tf.cast(x, dtype)

@@ -16,11 +16,7 @@ _SCALINGS = families.PRODUCTS | families.QUOTIENTS
 
 
 def merge(node, producers):
-    """Replaces an activation by "_Same" of the tensor that it is computed from.
-
-    Other nodes are returned as they are; `producers` is a dict of `graph.Value`
-    to the `graph.Node` that returns it.
-    """
+    """Replaces an activation by "_Same" of the tensor it is computed from."""
     if node.type not in families.POINTWISE or node.type in leaves.OPERATIONS:
         return node
     data = [node.inputs[i] for i in families.data_of(node)]
@@ -72,13 +68,10 @@ def _is_activation(node, value, ways):
 def _line(value, producers):
     """Yields the tensors that a value is computed from, nearest first.
 
-    The way back passes nodes of one flow that work entry by entry. The sum with
-    a number or a bias is one, as it only shifts an activation; a sum of two
-    flows is none, as it depends on another tensor.
-
-    Yields:
-        Triples of a value; whether the way from it is bent; and whether weights
-        take part in it.
+    With each comes whether the way from it is bent, and whether weights take
+    part in that. The way back passes nodes of one flow that work entry by
+    entry. The sum with a number or a bias is one, as it only shifts an
+    activation; a sum of two flows is none, as it depends on another tensor.
     """
     bent = weighted = False
     while True:

@@ -24,11 +24,7 @@ _THROUGH = (
 
 
 def center(node, producers):
-    """Replaces x - mean(x) by "_Same" of x.
-
-    Other nodes are returned as they are; `producers` is a dict of `graph.Value`
-    to the `graph.Node` that returns it.
-    """
+    """Replaces x - mean(x) by "_Same" of x."""
     if node.type not in _KINDS or node.type in leaves.OPERATIONS:
         return node
     if len(node.inputs) != 2 or len(node.flows) != 2:
@@ -49,11 +45,9 @@ def center(node, producers):
 def _way(value, producers):
     """Yields the values that a value is a multiple, or a mean, of.
 
-    The way back passes nodes of one flow. The sum with a number or a bias is
-    one, as those are dropped; a sum of two flows is a multiple of neither.
-
-    Yields:
-        Triples of a value, the sign, and whether a mean was taken.
+    With each come the sign, and whether a mean was taken. The way back passes
+    nodes of one flow. The sum with a number or a bias is one, as those are
+    dropped; a sum of two flows is a multiple of neither.
     """
     sign, mean = 1, False
     while True:

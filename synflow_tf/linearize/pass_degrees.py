@@ -11,9 +11,9 @@ it becomes a gate.
 import collections
 import dataclasses
 
-from synflow_tf.graph import families
 from synflow_tf.graph import values
 from synflow_tf.linearize import pass_gates
+from synflow_tf.linearize import walks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,41 +28,66 @@ class Source:
 def resolve(nodes, inputs, outputs):
     """Makes gates of the products that give an output another degree than 1.
 
-    Returns the nodes, and a list of `Source`.
+    Returns the nodes, with one unit for each source, and a list of `Source`.
     """
-    nodes = _without_squares(nodes, inputs, outputs)
-    # Each turn makes one gate of a node that has none.
-    for _ in range(len(nodes) + 1):
-        levels = pass_gates.levels(nodes, outputs)
-        degrees = _Degrees(nodes, inputs, levels)
-        product, gated = degrees.wrong_product(outputs)
+    units = [node.inputs[0] for node in nodes if node.type == "_Source"]
+    starts = units + [value for value in inputs if value.is_flow]
+    nodes = _without_squares(nodes, starts, outputs)
+    while True:  # Each turn makes a gate of a node that has none, so it ends.
+        producers = walks.producers_of(nodes)
+        degrees = _Degrees(nodes, starts, pass_gates.levels(nodes, outputs))
+        products = (
+            node
+            for value in degrees.wrong(outputs)
+            for node in walks.upstream(value, producers)
+            if pass_gates.contracts_two(node) and not node.gates
+        )
+        product = next(products, None)
         if product is None:
-            break
+            return _with_sources(nodes, degrees, starts, inputs, outputs)
+        gated = pass_gates.attending(product, producers)
         nodes = [gated if node is product else node for node in nodes]
-    return degrees.finished(inputs, outputs)
 
 
-def _without_squares(nodes, inputs, outputs):
+def _with_sources(nodes, degrees, starts, inputs, outputs):
+    """Returns nodes with one unit for each source, and the list of `Source`."""
+    sources = {}
+    for value in starts:
+        root = degrees.root(value)
+        if root not in sources:
+            unit = values.Value(values.FLOW, (), outputs[0].dtype)
+            in_outputs = [degrees.of(v)[root] for v in outputs]
+            sources[root] = Source([], unit, in_outputs)
+        if value in inputs:
+            sources[root].inputs.append(value)
+    result = []
+    for node in nodes:
+        if node.type == "_Source":
+            unit = sources[degrees.root(node.inputs[0])].unit
+            read = [unit, *node.inputs[1:]]
+            node = dataclasses.replace(node, inputs=read)
+        result.append(node)
+    return result, list(sources.values())
+
+
+def _without_squares(nodes, starts, outputs):
     """Makes gates where two flows of one source are contracted.
 
     From the outputs on: what feeds a gate may have any degree.
     """
-    origins = {x: {x} for x in inputs if x.is_flow}
-    producers = {}
+    origins = {value: {value} for value in starts}
     for node in nodes:
         flows = pass_gates.trunks(node)
         found = set().union(*(origins.get(v, ()) for v in flows))
-        if node.type == "_Source":
-            found = {node.inputs[0]}
         origins.update(dict.fromkeys(node.outputs, found))
-        producers.update(dict.fromkeys(node.outputs, node))
+    producers = walks.producers_of(nodes)
     levels = dict.fromkeys(outputs, 0)
     result = []
     for node in reversed(nodes):
-        flows = pass_gates.trunks(node)
-        product = node.type in families.CONTRACTIONS and len(flows) > 1
-        if product and pass_gates.level_of(node, levels) == 0:
-            if origins[flows[0]] & origins[flows[1]]:
+        ungated = pass_gates.contracts_two(node) and not node.gates
+        if ungated and pass_gates.level_of(node, levels) == 0:
+            one, other = node.flows
+            if origins[one] & origins[other]:
                 node = pass_gates.attending(node, producers)
         pass_gates.pass_on(node, levels)
         result.append(node)
@@ -75,96 +100,51 @@ class _Degrees:
     A degree is a dict of source to int.
     """
 
-    def __init__(self, nodes, inputs, levels):
-        self._nodes = nodes
-        self._producers = {}
+    def __init__(self, nodes, starts, levels):
         self._parents = {}  # of sources that are added, as a forest
-        self._of = {x: {x: 1} for x in inputs if x.is_flow}
-        self._wrong = []
+        self._of = {value: {value: 1} for value in starts}
+        self._disagreeing = []
         for node in nodes:
-            if any(levels.get(v) == 0 for v in node.outputs):
-                self._add(node)
-            self._producers.update(dict.fromkeys(node.outputs, node))
+            flows = pass_gates.trunks(node)
+            if flows and any(levels.get(v) == 0 for v in node.outputs):
+                degree = self._returned(node, flows)
+                self._of.update((v, degree) for v in node.outputs if v.is_flow)
 
-    def _root(self, source):
+    def root(self, source):
+        """Returns the source that a source is one with."""
         while source in self._parents:
             source = self._parents[source]
         return source
 
-    def _degree(self, value):
-        """Returns the degree of a value, by source."""
+    def of(self, value):
+        """Returns the degree of a value."""
         found = collections.Counter()
         for source, degree in self._of.get(value, {}).items():
-            found[self._root(source)] += degree
+            found[self.root(source)] += degree
         return found
 
-    def _add(self, node):
-        """Notes the degrees of what a node returns."""
-        flows = pass_gates.trunks(node)
-        if node.type == "_Source":
-            unit = node.inputs[0]
-            self._of[unit] = self._of[node.outputs[0]] = {unit: 1}
-        elif flows:
-            if node.type in families.CONTRACTIONS and len(flows) == 2:
-                one, other = map(self._degree, flows)
-                degree = one + other
-            else:
-                degree = self._agreed(flows)
-            self._of.update((v, degree) for v in node.outputs if v.is_flow)
-
-    def _agreed(self, flows):
-        """Returns the degree of a sum; sources that are added are one."""
-        first = self._degree(flows[0])
+    def _returned(self, node, flows):
+        """Returns the degree of what a node returns; sums make sources one."""
+        first, *others = map(self.of, flows)
+        if pass_gates.contracts_two(node) and others:
+            return first + others[0]
         for value in flows[1:]:
-            other = self._degree(value)
+            other = self.of(value)
             if first == other:
                 continue
             if first.total() == other.total() == 1:
                 [one], [two] = first, other
                 self._parents[two] = one
-                first = self._degree(flows[0])
+                first = self.of(flows[0])
             else:
-                self._wrong.append(
-                    max(flows[0], value, key=lambda v: self._degree(v).total())
-                )
+                pair = flows[0], value
+                higher = max(pair, key=lambda v: self.of(v).total())
+                self._disagreeing.append(higher)
         return first
 
-    def wrong_product(self, outputs):
-        """Returns the product nearest to a wrong degree, and it with a gate."""
-        degrees = {v: self._degree(v).values() for v in outputs}
+    def wrong(self, outputs):
+        """Returns the values whose degrees disagree, or are more than 1."""
         squares = [
-            v for v, found in degrees.items() if max(found, default=0) > 1
+            v for v in outputs if max(self.of(v).values(), default=0) > 1
         ]
-        for value in self._wrong[:1] + squares:
-            seen, waiting = set(), [value]
-            while waiting:
-                node = self._producers.get(waiting.pop(0))
-                if node is None or node in seen:
-                    continue
-                seen.add(node)
-                product = node.type in families.CONTRACTIONS
-                if product and len(node.flows) == 2 and not node.gates:
-                    return node, pass_gates.attending(node, self._producers)
-                waiting += node.flows
-        return None, None
-
-    def finished(self, inputs, outputs):
-        """Returns the nodes with one unit for each source, and the sources."""
-        units = [n.inputs[0] for n in self._nodes if n.type == "_Source"]
-        inputs = [value for value in inputs if value.is_flow]
-        sources = {}
-        for value in units + inputs:
-            root = self._root(value)
-            if root not in sources:
-                unit = values.Value("F", (), outputs[0].dtype)
-                degrees = [self._degree(v)[root] for v in outputs]
-                sources[root] = Source([], unit, degrees)
-            if value in inputs:
-                sources[root].inputs.append(value)
-        nodes = list(self._nodes)
-        for i, node in enumerate(nodes):
-            if node.type == "_Source":
-                unit = sources[self._root(node.inputs[0])].unit
-                ones = [unit, *node.inputs[1:]]
-                nodes[i] = dataclasses.replace(node, inputs=ones)
-        return nodes, list(sources.values())
+        return self._disagreeing[:1] + squares

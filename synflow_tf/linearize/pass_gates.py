@@ -14,6 +14,7 @@ from synflow_tf.graph import families
 from synflow_tf.graph import leaves
 from synflow_tf.graph import values
 from synflow_tf.linearize import hints
+from synflow_tf.linearize import walks
 
 
 def mark(nodes):
@@ -23,18 +24,14 @@ def mark(nodes):
     one of them (attention weights), or only one has passed a kernel (an
     adjacency matrix has not); see `pass_degrees`.
     """
-    producers, result, weighted = {}, [], set()
-    for node in nodes:
-        producers.update(dict.fromkeys(node.outputs, node))
-        if len(node.flows) == 2 and node.type not in leaves.OPERATIONS:
-            node = _marked(node, producers, weighted)
-        if _has_kernel(node) or not weighted.isdisjoint(node.inputs):
-            weighted.update(node.outputs)
-        result.append(node)
-    return result
+    producers = walks.producers_of(nodes)
+    weighted = walks.downstream(nodes, _has_kernel)
+    return [_marked(node, producers, weighted) for node in nodes]
 
 
 def _marked(node, producers, weighted):
+    if len(node.flows) != 2 or node.type in leaves.OPERATIONS:
+        return node
     if node.type in families.PRODUCTS:
         trunk, gate = hints.trunk_first(*node.flows, producers)
         return _gated(node, trunk, gate, False, producers)
@@ -85,6 +82,11 @@ def _gated(node, trunk, gate, inverse, producers):
     )
 
 
+def contracts_two(node):
+    """Tells whether a node contracts two flows."""
+    return node.type in families.CONTRACTIONS and len(node.flows) == 2
+
+
 def trunks(node):
     """Returns the flows that a node takes, without its gates."""
     pairs = enumerate(node.inputs)
@@ -125,11 +127,10 @@ def cut(nodes, outputs):
 
     Where one projection feeds both a gate and the trunk, and the gate takes a
     part of it (queries and keys of a fused projection), it is evaluated a
-    second time for the gate: otherwise that part would have no score. Products
-    of two flows that lead to gates only have "within" in their `extra`.
+    second time for the gate: otherwise that part would have no score.
+    Contractions of two flows that lead to gates only get the attribute
+    "within".
     """
-    if not any(node.gates for node in nodes):
-        return nodes
     cutter = _Cutter(nodes, levels(nodes, outputs))
     for node in nodes:
         cutter.add(node)
@@ -142,7 +143,7 @@ class _Cutter:
     def __init__(self, nodes, levels):
         self.nodes = []
         self._levels = levels
-        self._producers = {v: node for node in nodes for v in node.outputs}
+        self._producers = walks.producers_of(nodes)
         self._entered = {}
 
     def add(self, node):
@@ -161,8 +162,7 @@ class _Cutter:
         self._append(node, level, **changes)
 
     def _append(self, node, level, **changes):
-        product = node.type in families.CONTRACTIONS and len(node.flows) == 2
-        if product and level:
+        if level and contracts_two(node):
             changes["extra"] = {**node.extra, "within": True}
         # A copy would have to read its attributes again.
         copy = dataclasses.replace(node, **changes) if changes else node
@@ -199,7 +199,7 @@ class _Cutter:
         """
         node = self._producers.get(value)
         if node is not None and node.type == "_Gate":  # It is 1.
-            node = dataclasses.replace(node, inputs=_open(node), gates=())
+            node = _opened(node)
         if node is None or node.gates or node.type == "_Source":
             return None
         before = list(dict.fromkeys(node.flows))
@@ -219,9 +219,9 @@ class _Cutter:
         return outputs[node.outputs.index(value)]
 
 
-def _open(node):
-    """Returns the inputs of a node without its gates."""
-    return [x for i, x in enumerate(node.inputs) if i not in node.gates]
+def _opened(node):
+    """Returns a product without its gate."""
+    return dataclasses.replace(node, inputs=node.inputs[:-1], gates=())
 
 
 def without_idle(nodes, scored):
@@ -229,13 +229,13 @@ def without_idle(nodes, scored):
 
     `scored` is the set of `graph.Value` that depend on scored weights.
     """
-    carrying = set(scored)
-    result = []
-    for node in nodes:
-        if node.type == "_Gate" and node.inputs[-1] not in carrying:
-            node = dataclasses.replace(node, inputs=_open(node), gates=())
-        carried = not carrying.isdisjoint(node.inputs)
-        if node.type == values.LEAF or (carried and node.type != "_Stop"):
-            carrying.update(node.outputs)
-        result.append(node)
-    return result
+    carrying = walks.downstream(
+        [node for node in nodes if node.type != "_Stop"],
+        lambda n: n.type == values.LEAF or not scored.isdisjoint(n.inputs),
+    )
+    return [
+        _opened(node)
+        if node.type == "_Gate" and node.inputs[-1] not in carrying
+        else node
+        for node in nodes
+    ]

@@ -24,13 +24,14 @@ def start(nodes, depending):
         if node.type in flatten.GATHERS and output.is_flow:
             table = node.inputs[0]
             if not table.is_flow:
-                axis = int(node.inputs[2].constant) if node.inputs[2:] else 0
-                node = _source(node, table, output, axis, depending)
+                node = _source(node, table, output, node, depending)
         else:
             inputs = list(node.inputs)
             for i in _starting(node):
                 read = inputs[i]
-                inputs[i] = dataclasses.replace(read, kind="F", constant=None)
+                inputs[i] = dataclasses.replace(
+                    read, kind=values.FLOW, constant=None
+                )
                 result.append(_source(node, read, inputs[i], None, depending))
             if inputs != node.inputs:
                 node = dataclasses.replace(node, inputs=inputs)
@@ -40,31 +41,32 @@ def start(nodes, depending):
 
 def _starting(node):
     """Returns at which inputs of a node flow starts: positions."""
-    if node.type in families.CONTRACTIONS:
-        if node.outputs[0].is_flow and not node.flows:
-            data = families.data_of(node)
+    data = [i for i in families.data_of(node) if not node.inputs[i].is_flow]
+    if node.type in families.CONCATENATIONS and node.flows:
+        return [i for i in data if not _is_padding(node.inputs[i])]
+    if node.type in families.CONTRACTIONS and not node.flows:
+        if node.outputs[0].is_flow:
             return [i for i in data if node.inputs[i].kind == values.INDEX]
-    elif node.type in families.CONCATENATIONS and node.flows:
-        data = families.data_of(node)
-        rest = [i for i in data if not node.inputs[i].is_flow]
-        return [i for i in rest if not _is_padding(node.inputs[i])]
     return []
 
 
-def _source(node, read, output, axis, depending):
-    """Returns a node that returns ones, or what is read if that is scored."""
-    inputs = [values.Value("F", (), output.dtype)]
+def _source(node, read, output, gathering, depending):
+    """Returns a node that starts flow at what is read.
+
+    `gathering` is the node that takes rows of that, or None.
+    """
+    inputs = [values.Value(values.FLOW, (), output.dtype)]
     inputs += [read] if read in depending else []
     return dataclasses.replace(
         node,
         type="_Source",
         inputs=inputs,
         outputs=[output],
-        extra={"axis": axis},
+        extra={"gathering": gathering},
     )
 
 
 def _is_padding(value):
     """Tells whether a value is zeros, which are structure."""
-    constant = value.constant if value.kind == "C" else None
+    constant = value.constant if value.kind == values.CONSTANT else None
     return constant is not None and not (constant.numpy() != 0).any()

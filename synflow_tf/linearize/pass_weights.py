@@ -1,4 +1,4 @@
-"""Settles how what lies between a variable and the flow is computed.
+"""Decides how what lies between a variable and the flow is computed.
 
 What holds no scored weight is computed as it is, signs and constants included,
 and its magnitude is taken. What is linear in scored weights runs under the
@@ -11,6 +11,7 @@ import dataclasses
 
 from synflow_tf.graph import families
 from synflow_tf.graph import values
+from synflow_tf.linearize import walks
 
 _LINEAR = frozenset(
     "Add AddN AddV2 Complex MatrixBandPart Neg Pad PadV2 ReverseV2 Roll "
@@ -27,12 +28,10 @@ _LINEAR = frozenset(
 
 def depending(nodes, scored):
     """Returns the set of weights that scored variables take part in."""
-    found = set()
-    for node in nodes:
-        reads = node.type == values.READ and node.variable in scored
-        if reads or not found.isdisjoint(node.inputs):
-            found.update(v for v in node.outputs if v.is_weight)
-    return found
+    found = walks.downstream(
+        nodes, lambda node: node.type == values.READ and node.variable in scored
+    )
+    return {value for value in found if value.is_weight}
 
 
 def compute(nodes, depends):

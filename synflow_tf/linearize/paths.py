@@ -4,26 +4,21 @@ import tensorflow as tf
 
 from synflow_tf.graph import identity
 from synflow_tf.linearize import executor
+from synflow_tf.linearize import walks
 
 
 def skip_paths(graph, weights, inputs, variables):
     """Finds the skip paths around kernels whose weights are all removed.
 
-    `weights` have the masks applied; `inputs` are ones. For each variable it
-    returns a pair of str: the path of the layer where what it fed meets the
+    `weights` have the masks applied; `inputs` are ones. Returns for each
+    variable a pair of str: the path of the layer where what it fed meets the
     flow, and of the layer that the flow comes from. Both are the variable's own
     layer if what is left of that carries flow, and "" if only other outputs do.
     """
-    alive = set(graph.inputs)
-
-    def record(node, before, after):
-        del before
-        pairs = zip(node.outputs, after, strict=True)
-        alive.update(
-            v for v, x in pairs if x is not None and tf.reduce_any(x != 0)
-        )
-
-    executor.run(graph, weights, inputs, record=record)
+    tensors = {}
+    executor.run(graph, weights, inputs, record=tensors)
+    alive = {v for v, x in tensors.items() if tf.reduce_any(x != 0)}
+    alive.update(graph.inputs)
     readers = identity.IdentityDict()
     for node in graph.nodes:
         for variable in node.variables:
@@ -33,7 +28,7 @@ def skip_paths(graph, weights, inputs, variables):
 
 def _skip_path(graph, alive, readers):
     """Returns the pair of `skip_paths` for the nodes that read a variable."""
-    producers = {value: node for node in graph.nodes for value in node.outputs}
+    producers = walks.producers_of(graph.nodes)
     dead = set()
     for node in graph.nodes:
         if node not in readers and dead.isdisjoint(node.inputs):

@@ -1,4 +1,7 @@
-"""Which linear map an operation or a layer becomes: tables, open to users."""
+"""Says which linear map an operation or a layer becomes, open to users.
+
+The rules of TensorFlow's operations are in `rules_*`, one file a family.
+"""
 
 import inspect
 
@@ -25,15 +28,14 @@ def register_rule(target):
 
     Returns:
         A decorator. Of a class, for a function `rule(layer, weights, *args,
-        **kwargs)`: `layer` is the layer; `weights[variable]` is the tensor to
-        use for one of its variables, float, of the variable's shape; the other
-        arguments are those of the layer's `call`, without `training` and
-        `mask`. It returns what `call` would. Of an operation, for a function
-        `rule(operation, *tensors)`: `operation.attributes` is a dict of its
-        attributes; the tensors are its inputs: those that depend on the model's
-        input in the dtype to compute in, likewise the absolute values of
-        weights, and constants as they are. It returns a tensor, or a list of
-        them where the operation has several outputs.
+        **kwargs)`: `weights[variable]` is the tensor to use for a variable of
+        `layer`, float, of its shape; the other arguments are those of the
+        layer's `call`, without `training` and `mask`. It returns what `call`
+        would. Of an operation, for a function `rule(operation, *tensors)`:
+        `operation.attributes` is a dict of its attributes; the tensors are its
+        inputs: those that depend on the model's input, and the absolute values
+        of weights, in the dtype to compute in; constants as they are. It
+        returns a tensor, or a list where the operation has several outputs.
 
     Raises:
         TypeError: if `target` is neither a class nor a str.
@@ -68,67 +70,67 @@ def register_rule(target):
 
     def decorate(rule):
         if isinstance(target, str):
-            _OPERATIONS[target] = rule
             leaves.OPERATIONS.add(target)
-        else:
-            _add_layer(target, rule)
-        return rule
+            return operation(target)(rule)
+        return _add_layers([target], rule)
 
     return decorate
 
 
-def operation(*names):
-    """Registers the library's own rule for operations: a decorator.
+def operation(*types):
+    """Registers the library's own rule for types of operations: a decorator.
 
-    Args:
-        *names: str, types of operations.
-
-    Returns:
-        A decorator for a function of a `graph.Node` and its inputs: tensors of
-        flow, and `None` for an index that depends on flow.
+    The rule takes a `graph.Node` and its inputs: tensors, and None for an index
+    that depends on flow.
     """
 
     def decorate(rule):
-        _OPERATIONS.update(dict.fromkeys(names, rule))
+        _OPERATIONS.update(dict.fromkeys(types, rule))
         return rule
 
     return decorate
 
 
 def layer(*names):
-    """Registers a rule for Keras' own layers, in both lines: a decorator.
+    """Registers a rule for layers of either Keras line: a decorator.
 
-    Args:
-        *names: str, names in `keras.layers` or `tf_keras.layers`.
-
-    Returns:
-        A decorator for a rule; see `register_rule`.
+    The rule is as in `register_rule`. A line may lack some of the layers.
     """
-
-    def decorate(rule):
-        for line in lines.LINES:
-            for name in names:
-                cls = getattr(line.layers, name, None)
-                if cls is not None:
-                    _add_layer(cls, rule)
-        return rule
-
-    return decorate
+    classes = [
+        getattr(line.layers, name)
+        for line in lines.LINES
+        for name in names
+        if hasattr(line.layers, name)
+    ]
+    return lambda rule: _add_layers(classes, rule)
 
 
-def _add_layer(cls, rule):
-    _LAYERS[cls] = rule
-    leaves.add(cls)
+def _add_layers(classes, rule):
+    for cls in classes:
+        _LAYERS[cls] = rule
+        leaves.add(cls)
+    return rule
 
 
 def rule_of_layer(layer):
-    """The rule for a layer, or None."""
+    """Returns the rule for a layer, or None."""
     return _LAYERS.get(leaves.class_of(layer))
 
 
-def rule_of_operation(kind):
-    """The rule for a type of operations, or None."""
-    return _OPERATIONS.get(kind)
+def run(node, tensors):
+    """Runs the rule for the operation of a node; returns a list of tensors.
+
+    Raises:
+        ValueError: if there is none; it says how to register one.
+    """
+    rule = _OPERATIONS.get(node.type)
+    if rule is None:
+        raise ValueError(
+            "none is known, so it is not known what the flow does there. "
+            f"{how_to(node)}"
+        )
+    outputs = rule(node, *tensors)
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
 def how_to(node):
@@ -147,13 +149,3 @@ def how_to(node):
             "over `def rule(operation, *tensors)`"
         )
     return f"Register a rule: {'; or '.join(ways)}." if ways else ""
-
-
-class NoRule(ValueError):
-    """An operation has no rule; `run` says of which layer it is part."""
-
-    def __init__(self, node):
-        super().__init__(
-            f"none is known, so it is not known what the flow does there. "
-            f"{how_to(node)}"
-        )

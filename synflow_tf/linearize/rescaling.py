@@ -11,47 +11,46 @@ import tensorflow as tf
 # Live values are brought back between 2 to the power of minus this and of this:
 # so wide that most networks are never rescaled, and nothing to the range.
 _BITS = 12
-# After so many kernels. One kernel multiplies the largest value by less than
-# its fan-in times its largest weight, 2^40 at the very most: 2^12 grows to less
-# than 2^652 over 16 kernels, and float64 ends at 2^1023. In float32, which ends
-# at 2^127, each of 4 kernels may multiply by 2^28. Every look takes time.
+# Every look takes time, so there is one after so many kernels. A kernel
+# multiplies the largest value by less than its fan-in times its largest weight,
+# 2^40 at the very most: 2^12 grows to less than 2^652 over 16 kernels, and
+# float64 ends at 2^1023. In float32, which ends at 2^127, each of 4 kernels may
+# multiply by 2^28.
 _KERNELS = {tf.float64: 16, tf.float32: 4}
 
 
 class Range:
     """The power of two by which the values of one run are off.
 
-    True value = stored value * 2**exponent.
-
-    Args:
-        rescale: bool, whether to keep live values in range.
+    True value = stored value * 2**exponent. `Range(False)` rescales nothing.
 
     Attributes:
         exponent: float64 tensor of shape ().
         kernels: int, how many were applied since the last look at the values.
-        pending: None, or an int tensor: the exponent by which what a rule has
-            just returned is off, beside that of all other values.
+        behind: None, or an int tensor: what a node has just returned is off by
+            this exponent in addition to that of all other values.
     """
 
     def __init__(self, rescale=True):
         self.rescale = rescale
         self.exponent = tf.zeros((), tf.float64)
         self.kernels = 0
-        self.pending = None
+        self.behind = None
 
     def keep(self, tensors):
-        """Rescales the live flow, if it is due.
-
-        Args:
-            tensors: dict of `graph.Value` to tensor, changed in place.
-        """
+        """Rescales the live flow if it is due: a dict by value, in place."""
         live = [x for value, x in tensors.items() if value.is_flow]
         if self.rescale and live and self.kernels >= _KERNELS[live[0].dtype]:
             self.kernels = 0
-            self.divide(tensors, excess(live))
+            self._divide(tensors, excess(live))
 
-    def divide(self, tensors, exponent):
-        """Divides the live flow by 2**exponent, an int tensor, in place."""
+    def catch_up(self, tensors):
+        """Brings the live flow to the exponent of what a node has returned."""
+        if self.behind is not None:
+            self._divide(tensors, self.behind)
+            self.behind = None
+
+    def _divide(self, tensors, exponent):
         flows = [value for value in tensors if value.is_flow]
         if flows:
             factor = power_of_two(-exponent, tensors[flows[0]].dtype)
@@ -68,18 +67,17 @@ def _layout(dtype):
 
 
 def excess(tensors):
-    """Returns the exponent of the largest value, or 0 if it is in range.
-
-    An int tensor of shape (); 0 too if the largest of the tensors is 0 or not
-    finite.
-    """
+    """Returns the exponent of the largest value, or 0 if it is in range."""
     exponent = exponent_of(tensors)
     out = tf.abs(exponent) > _BITS
     return tf.where(out, exponent, tf.zeros_like(exponent))
 
 
 def exponent_of(tensors):
-    """Returns the exponent of the largest value; 0 if 0 or not finite."""
+    """Returns the exponent of the largest value, an int tensor of shape ().
+
+    It is 0 if that value is 0 or not finite.
+    """
     largest = [tf.reduce_max(x) for x in tensors]
     largest = tf.stop_gradient(tf.reduce_max(tf.stack(largest)))
     integer, mantissa, bias = _layout(largest.dtype)

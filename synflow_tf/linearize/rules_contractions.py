@@ -1,4 +1,4 @@
-"""Products that are summed over: matrices, convolutions of every kind."""
+"""Rules of products that are summed over: MatMul, Einsum, Conv2D ..."""
 
 import dataclasses
 
@@ -13,36 +13,18 @@ from synflow_tf.linearize import registry
 
 @registry.operation(*families.CONTRACTIONS)
 def contract(node, *tensors):
-    """The contraction, with magnitudes; attention weights add up to 1."""
-    dtype = magnitudes.dtype_of(node, tensors)
-    data = families.data_of(node)
-    tensors = [
-        magnitudes.of(v, x, dtype) if i in data else x
-        for i, (v, x) in enumerate(zip(node.inputs, tensors, strict=True))
-    ]
+    """Contracts magnitudes; attention weights add up to 1."""
+    tensors = magnitudes.of_data(node, tensors)
     for side in node.gates:
-        tensors[side] = normalized(tensors[side], _summed(node, side))
+        tensors[side] = _shares(tensors[side], _summed(node, side))
     return apply(node, tensors)
 
 
 def apply(node, tensors):
-    """Runs a contraction where the CPU can, and has a gradient.
-
-    Args:
-        node: `graph.Node`, of one of `families.CONTRACTIONS`.
-        tensors: list of tensors.
-
-    Returns:
-        Tensor.
-    """
-    if node.type == "BatchMatMulV3":  # of integers, in the model
-        options = node.attributes
-        return tf.raw_ops.BatchMatMulV2(
-            x=tensors[0],
-            y=tensors[1],
-            adj_x=options["adj_x"],
-            adj_y=options["adj_y"],
-        )
+    """Runs a contraction as the CPU can and has a gradient of: a tensor."""
+    if node.type == "BatchMatMulV3":  # It has integers only, in the model too.
+        left, right = node.attributes["adj_x"], node.attributes["adj_y"]
+        return tf.matmul(*tensors, adjoint_a=left, adjoint_b=right)
     if node.type not in _CONVOLUTIONS:
         return raw.call(node, tensors)[0]
     if node.type == "Conv2DBackpropInput":
@@ -50,19 +32,13 @@ def apply(node, tensors):
     return channels.run(_grouped, node, tensors)[0]
 
 
-_CONVOLUTIONS = families.CONTRACTIONS - {
-    "BatchMatMul",
-    "BatchMatMulV2",
-    "BatchMatMulV3",
-    "Einsum",
-    "MatMul",
-}
+_CONVOLUTIONS = frozenset(x for x in families.CONTRACTIONS if "Conv" in x)
 
 
 def _undilated(node, tensors):
-    """A transposed convolution with zeros in its kernel, not dilated.
+    """Puts zeros into the kernel of a transposed convolution for its dilation.
 
-    TensorFlow on the CPU has no other.
+    TensorFlow on the CPU has no dilated one.
     """
     dilations = node.attributes["dilations"]
     first = node.attributes["data_format"] == "NCHW"
@@ -83,44 +59,37 @@ def _undilated(node, tensors):
 
 
 def _grouped(node, tensors):
-    """A convolution group by group: TensorFlow has no gradient of all on a CPU.
+    """Convolves group by group: on a CPU TensorFlow has no gradient of all.
 
     Groups of one channel each are a depthwise convolution.
     """
-    if node.type not in ("Conv2D", "Conv3D"):
-        return raw.call(node, tensors)
-    x, kernel = tensors
-    groups = x.shape[-1] // kernel.shape[-2]
+    groups = 1
+    if node.type in ("Conv2D", "Conv3D"):
+        x, kernel = tensors
+        groups = x.shape[-1] // kernel.shape[-2]
     if groups == 1:
         return raw.call(node, tensors)
-    strides = node.attributes["strides"]
-    explicit = node.attributes["padding"] == "EXPLICIT"
-    alike = len(set(strides[1:-1])) == 1 and not explicit
+    options = node.attributes
+    strides, padding = options["strides"], options["padding"]
+    alike = len(set(strides[1:-1])) == 1 and padding != "EXPLICIT"
     if node.type == "Conv2D" and kernel.shape[-2] == 1 and alike:
         shape = (*kernel.shape[:2], groups, kernel.shape[-1] // groups)
-        x = tf.nn.depthwise_conv2d(
-            x,
-            tf.reshape(kernel, shape),
-            strides,
-            node.attributes["padding"],
-            dilations=node.attributes["dilations"][1:-1],
-        )
-        return [x]
-    pieces = zip(
-        tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True
-    )
-    return [tf.concat([raw.call(node, list(p))[0] for p in pieces], -1)]
+        kernel = tf.reshape(kernel, shape)
+        dilations = options["dilations"][1:-1]
+        return [
+            tf.nn.depthwise_conv2d(
+                x, kernel, strides, padding, dilations=dilations
+            )
+        ]
+    parts = tf.split(x, groups, -1), tf.split(kernel, groups, -1)
+    parts = [raw.call(node, pair)[0] for pair in zip(*parts, strict=True)]
+    return [tf.concat(parts, -1)]
 
 
-def normalized(a, axes):
-    """Attention weights: a over its sums, equal where nothing scores.
+def _shares(a, axes):
+    """Divides a tensor >= 0 by its sums over axes; equal shares where all is 0.
 
-    Args:
-        a: tensor >= 0.
-        axes: list of int, over which the weights add up to 1.
-
-    Returns:
-        Tensor of the shape of `a`.
+    The sums are as constants: the shares are a gate.
     """
     total = tf.stop_gradient(tf.reduce_sum(a, axes, keepdims=True))
     empty = total == 0
@@ -131,7 +100,7 @@ def normalized(a, axes):
 
 
 def _summed(node, side):
-    """The axes of one operand that a contraction sums over."""
+    """Returns the axes of one operand that a contraction sums over, a list."""
     if node.type == "Einsum":
         equation = node.attributes["equation"].replace(" ", "")
         inputs, _, result = equation.partition("->")
@@ -144,8 +113,8 @@ def _summed(node, side):
         return axes
     if node.type in _CONVOLUTIONS:
         return [-1] if side == 0 else [-2]
-    names = ("transpose_a", "transpose_b")
-    if node.type != "MatMul":
-        names = ("adj_x", "adj_y")
-    flipped = node.attributes[names[side]]
-    return [(-2 if flipped else -1) if side == 0 else (-1 if flipped else -2)]
+    names = ("adj_x", "adj_y")
+    if node.type == "MatMul":
+        names = ("transpose_a", "transpose_b")
+    last = node.attributes[names[side]] == (side == 1)
+    return [-1 if last else -2]

@@ -1,4 +1,4 @@
-"""Recurrent layers: their cell, step by step.
+"""Rules of recurrent layers, which run their cell step by step.
 
 The cell's operations become nodes, so its gates are gates as anywhere else. A
 recurrence is as deep as its input is long, so its values are kept in range
@@ -24,7 +24,7 @@ _EAGER_STEPS = 16
     "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "GRU", "LSTM", "RNN", "SimpleRNN"
 )
 def recurrent(layer, weights, x, initial_state=None, **options):
-    """The cell at each step, from states of 0 or the given ones."""
+    """Runs the cell at each step, from states of 0 or the given ones."""
     del options
     if isinstance(x, (list, tuple)):  # tf_keras gives the states like this.
         x, *initial_state = x
@@ -42,7 +42,7 @@ def recurrent(layer, weights, x, initial_state=None, **options):
         states = tf.nest.pack_sequence_as(states, flat)
     _note_uses(layer.cell, weights)
     outputs, states, exponent = _scan(layer.cell, weights, steps, states)
-    weights.range.pending = exponent
+    weights.range.behind = exponent
     if not layer.return_sequences:
         outputs = outputs[-1]
     elif not time_major:
@@ -52,7 +52,7 @@ def recurrent(layer, weights, x, initial_state=None, **options):
 
 @registry.layer("Normalization", "Rescaling")
 def identity(layer, weights, x):
-    """The identity: the scale is that of the data, no weights are in it."""
+    """Returns the input: the scale is that of the data, and no weight."""
     del layer, weights
     return x
 
@@ -68,35 +68,20 @@ def _note_uses(cell, weights):
         units = getattr(part, "units", getattr(part, "filters", None))
         for variable in part.weights:
             if len(variable.shape) > 1:
-                gates, rest = 1, 0
-                if isinstance(units, int):
-                    gates, rest = divmod(variable.shape[-1], units)
-                repeated = 1 if rest else max(gates, 1)
-                weights.repeated[variable] = repeated
-
-
-def _linear(cell, scored, *args):
-    """The linear graph of a cell, called on tensors of these shapes."""
-    line = next(x for x in lines.LINES if isinstance(cell, x.layers.Layer))
-    graph = graph_lib.read_layer(cell, line, *args)
-    return lower.lower(graph, scored)
+                width = variable.shape[-1]
+                fits = isinstance(units, int) and width % units == 0
+                weights.repeated[variable] = width // units if fits else 1
 
 
 def _scan(cell, weights, steps, states):
-    """Runs a cell over time.
+    """Runs a cell over `steps`, (time, 1, ...), from `states`.
 
-    Args:
-        cell: a recurrent cell.
-        weights: `weights.LinearWeights`.
-        steps: tensor, (time, 1, ...).
-        states: list of tensors, or of lists of tensors, what it starts from.
-
-    Returns:
-        The outputs, (time, 1, ...); the list of states at the end, flat; and
-        an int tensor: they are 2 to the power of minus this times what they
-        are.
+    Returns the outputs, (time, 1, ...); the list of states at the end, flat;
+    and an int tensor, the exponent that both are off by.
     """
-    graph = _linear(cell, weights.scored, steps[0], states)
+    line = next(x for x in lines.LINES if isinstance(cell, x.layers.Layer))
+    graph = graph_lib.read_layer(cell, line, steps[0], states)
+    graph = lower.lower(graph, weights.scored)
     outer, weights.range = weights.range, rescaling.Range(rescale=False)
 
     def step(carry, x):
@@ -104,11 +89,11 @@ def _scan(cell, weights, steps, states):
         x = x * rescaling.power_of_two(-exponent, weights.dtype)
         output, *states = executor.run(graph, weights, [x, *states])
         if outer.rescale:
-            more = rescaling.excess([output, *states])
-            factor = rescaling.power_of_two(-more, weights.dtype)
+            excess = rescaling.excess([output, *states])
+            factor = rescaling.power_of_two(-excess, weights.dtype)
             output *= factor
             states = [state * factor for state in states]
-            exponent += tf.cast(more, tf.int32)
+            exponent += tf.cast(excess, tf.int32)
         return output, states, exponent
 
     def scan(steps, *states):

@@ -1,51 +1,60 @@
-"""What moves, takes, sums or averages entries: as it is."""
+"""Rules of what moves, takes or reduces entries: Reshape, Slice, Mean ..."""
 
 import tensorflow as tf
 
+from synflow_tf.graph import flatten
 from synflow_tf.graph import keras_private
+from synflow_tf.graph import leaves
 from synflow_tf.graph import raw
 from synflow_tf.linearize import channels
 from synflow_tf.linearize import magnitudes
 from synflow_tf.linearize import registry
+from synflow_tf.linearize import rescaling
 
-
-@registry.operation(
-    *"""
+# What is linear and positive, or a maximum.
+_AS_THEY_ARE = frozenset(
+    """
     AvgPool BatchToSpace BatchToSpaceND BroadcastTo Cumsum DepthToSpace Diag
-    DiagPart DynamicPartition DynamicStitch Dilation2D ExpandDims
+    DiagPart Dilation2D DynamicPartition DynamicStitch ExpandDims
     ExtractImagePatches ExtractVolumePatches Fill ImageProjectiveTransformV2
     ImageProjectiveTransformV3 MatrixBandPart MatrixDiag MatrixDiagPart
     MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3 Max MaxPool
     MaxPoolV2 MaxPoolWithArgmax Mean MirrorPad ParallelDynamicStitch Reshape
-    Reverse ReverseSequence ReverseV2 Roll SegmentMax SegmentMean SegmentSum
-    Slice SpaceToBatch SpaceToBatchND SpaceToDepth SparseSegmentMean
+    Reverse ReverseSequence ReverseV2 Roll ScatterNd SegmentMax SegmentMean
+    SegmentSum Slice SpaceToBatch SpaceToBatchND SpaceToDepth SparseSegmentMean
     SparseSegmentSum Split SplitV Squeeze StridedSlice Sum Tile Transpose
     UnsortedSegmentMax UnsortedSegmentSum Unpack
     """.split()
 )
+
+
+@registry.operation(*_AS_THEY_ARE)
 def itself(node, *tensors):
-    """The operation itself: linear and positive, or a maximum."""
-    return run(node, magnitudes.as_it_is(node, tensors))
-
-
-def run(node, tensors):
-    """Runs an operation, in float32 if it has no kernel for the flow's dtype.
-
-    Float32 ends at 1e38: there all floats are divided by the power of two of
-    the largest, and multiplied back.
-    """
-    dtype = next(x.dtype for x in tensors if x.dtype.is_floating)
+    """Runs the operation; an index that depends on flow is 0."""
+    dtype = magnitudes.dtype_of(node, tensors)
+    tensors = [
+        tf.zeros(value.shape, value.dtype)
+        if x is None
+        else magnitudes.cast(x, dtype)
+        for value, x in zip(node.inputs, tensors, strict=True)
+    ]
     if keras_private.has_kernel(node.type, dtype):
         return channels.run(raw.call, node, tensors)
-    positions = [i for i, v in enumerate(node.inputs) if v.is_flow]
-    largest = tf.reduce_max([tf.reduce_max(tensors[i]) for i in positions])
-    factor = tf.stop_gradient(_power_of_two_at(largest))
-    tensors = [
-        tf.cast(x / factor if i in positions else x, tf.float32)
-        if x.dtype.is_floating
-        else x
-        for i, x in enumerate(tensors)
-    ]
+    return _in_float32(node, tensors, dtype)
+
+
+def _in_float32(node, tensors, dtype):
+    """Runs an operation that has no kernel for the dtype of the flow.
+
+    Float32 ends at 1e38: so the flows are divided by the power of two of the
+    largest, and the result is multiplied by it.
+    """
+    flows = [i for i, value in enumerate(node.inputs) if value.is_flow]
+    exponent = rescaling.exponent_of([tensors[i] for i in flows])
+    factor = rescaling.power_of_two(exponent, dtype)
+    for i in flows:
+        tensors[i] /= factor
+    tensors = [magnitudes.cast(x, tf.float32) for x in tensors]
     return [
         tf.cast(x, dtype) * factor if x.dtype.is_floating else x
         for x in channels.run(raw.call, node, tensors)
@@ -53,54 +62,40 @@ def run(node, tensors):
 
 
 def is_narrow(node, dtype):
-    """Whether a node runs as it is, and in float32 for want of a kernel."""
-    rule = registry.rule_of_operation(node.type)
-    return rule is itself and not keras_private.has_kernel(node.type, dtype)
-
-
-def _power_of_two_at(x):
-    """The power of two at or below a positive number, else 1."""
-    exponent = tf.floor(tf.math.log(x) / tf.math.log(tf.constant(2, x.dtype)))
-    return tf.where(x > 0, tf.constant(2, x.dtype) ** exponent, tf.ones_like(x))
+    """Tells whether a node runs in float32 for want of a kernel."""
+    as_it_is = node.type in _AS_THEY_ARE - leaves.OPERATIONS
+    return as_it_is and not keras_private.has_kernel(node.type, dtype)
 
 
 @registry.operation("Pad", "PadV2")
 def pad(node, x, paddings, *value):
-    """Padding, with zeros whatever the operation pads with."""
-    del value
-    if node.type == "Pad":
-        return raw.call(node, [x, paddings])
+    """Pads with zeros, whatever the operation pads with."""
+    del node, value
     return tf.pad(x, paddings)
 
 
 @registry.operation("Min")
-def minimum(node, x, axis):
-    """The maximum, as of what `Minimum` compares: it is no less."""
-    return _reduced(tf.reduce_max, node, x, axis)
+def least(node, x, axis):
+    """Takes the maximum: it is no less, as where two flows are compared."""
+    return tf.reduce_max(x, axis, keepdims=node.attributes["keep_dims"])
 
 
-@registry.operation("EuclideanNorm", "Prod", "Cumprod")
-def total(node, x, axis):
-    """The sum: of degree 1, as the length of a vector is."""
-    if node.type == "Cumprod":
-        return tf.cumsum(x, int(axis))
-    return _reduced(tf.reduce_sum, node, x, axis)
+@registry.operation("EuclideanNorm", "L2Loss", "Prod")
+def total(node, x, axis=None):
+    """Sums: of degree 1, as the length of a vector is."""
+    return tf.reduce_sum(x, axis, node.attributes.get("keep_dims", False))
 
 
-def _reduced(function, node, x, axis):
-    return function(x, axis, keepdims=node.attributes["keep_dims"])
-
-
-@registry.operation("L2Loss")
-def loss(node, x):
-    """The sum."""
+@registry.operation("Cumprod")
+def running_total(node, x, axis):
+    """Sums up to each entry: of degree 1."""
     del node
-    return tf.reduce_sum(x)
+    return tf.cumsum(x, int(axis))
 
 
 @registry.operation("TopK", "TopKV2")
 def top_k(node, x, k):
-    """The mean along the last axis, k times: which are highest is not known."""
+    """Returns the mean k times: which entries are highest is not known."""
     del k
     x = tf.reduce_mean(x, -1, keepdims=True)
     values, indices = node.outputs
@@ -110,43 +105,50 @@ def top_k(node, x, k):
     ]
 
 
-@registry.operation("GatherV2", "ResourceGather")
+@registry.operation(*flatten.GATHERS)
 def gather(node, x, indices, *axis):
-    """Rows of a tensor; their mean where the data says which."""
-    axis = int(axis[0]) if axis else 0
-    batch = node.attributes.get("batch_dims", 0)
-    if not (node.inputs[1].is_flow or indices is None):
-        return tf.gather(x, indices, axis=axis, batch_dims=batch)
-    axis %= x.shape.rank
-    x = tf.reduce_mean(x, axis)
-    extra = [1] * (len(node.inputs[1].shape) - batch)
-    x = tf.reshape(x, [*x.shape[:axis], *extra, *x.shape[axis:]])
-    return magnitudes.wide(x, node.outputs[0].shape)
+    """Takes rows or entries; their mean where the data says which."""
+    if node.inputs[1].is_flow or indices is None:
+        return _mean_read(node, x)
+    return flatten.gather(node, x, indices, *axis)
 
 
-@registry.operation("GatherNd", "ResourceGatherNd")
-def gather_nd(node, x, indices):
-    """Entries of a tensor; their mean where the data says which."""
-    if not (node.inputs[1].is_flow or indices is None):
-        return tf.gather_nd(x, indices)
-    *outer, count = node.inputs[1].shape
-    x = tf.reduce_mean(x, list(range(count)))
-    x = tf.reshape(x, [*[1] * len(outer), *x.shape])
-    return magnitudes.wide(x, node.outputs[0].shape)
+def _mean_read(node, x):
+    """Returns the mean of what a gather may read, in every place it fills."""
+    first, count = 0, 1
+    if node.type.endswith("Nd"):
+        count = node.inputs[1].shape[-1]
+    elif node.inputs[2:]:
+        first = int(node.inputs[2].constant) % x.shape.rank
+    x = tf.reduce_mean(x, list(range(first, first + count)))
+    shape = node.outputs[0].shape
+    places = [1] * (len(shape) - x.shape.rank)
+    x = tf.reshape(x, [*x.shape[:first], *places, *x.shape[first:]])
+    return magnitudes.wide(x, shape)
+
+
+@registry.operation("_Source")
+def source(node, unit, *table):
+    """Starts flow at ones, or at what is read if that is scored.
+
+    Which rows a gather reads is not known, so it is their mean.
+    """
+    if not table:
+        return tf.ones(node.outputs[0].shape, unit.dtype) * unit
+    [x] = table
+    gathering = node.extra["gathering"]
+    return (x if gathering is None else _mean_read(gathering, x)) * unit
 
 
 @registry.operation("_Rows")
 def rows(node, x):
-    """Rows of a tensor that a loop goes through."""
+    """Takes the rows of a tensor that a loop goes through."""
     return x[node.extra["rows"]]
 
 
 @registry.operation("AvgPool3D", "MaxPool3D")
 def pool_3d(node, x):
-    """Pools over height and width, then over depth.
-
-    In 3D TensorFlow has no float64.
-    """
+    """Pools over height and width, then over depth: float64 has no other."""
     return channels.run(_pooled_in_turn, node, [x])
 
 
@@ -171,7 +173,7 @@ def _pooled_in_turn(node, tensors):
     "ResizeNearestNeighbor",
     "ScaleAndTranslate",
 )
-def resize(node, x, size, *more):
+def resize(node, x, size, *placement):
     """Resizes images by one matrix for each axis, in the dtype of the flow.
 
     TensorFlow does in float32 only. What it does to a line of pixels is a
@@ -181,12 +183,11 @@ def resize(node, x, size, *more):
     matrices = []
     for axis in (0, 1):
         lines = tf.eye(x.shape[1 + axis])[:, :, None, None]
-        still = [tf.ones(2), tf.zeros(2)]
-        rest = [
-            tf.stack([given[axis], one[axis]])
-            for given, one in zip(more, still, strict=False)
+        shape = tf.stack([size[axis], 1])
+        rest = [  # No scale and translation along the other axis.
+            tf.stack([given[axis], none])
+            for given, none in zip(placement, (1.0, 0.0), strict=False)
         ]
-        shape = tf.stack([size[axis], tf.ones_like(size[axis])])
         lines = raw.call(node, [lines, shape, *rest])[0]
         matrices.append(tf.cast(tf.abs(lines[:, :, 0, 0]), x.dtype))
     return tf.einsum("nhwc,hp,wq->npqc", x, *matrices)
@@ -196,7 +197,7 @@ def resize(node, x, size, *more):
     "FFT", "FFT2D", "FFT3D", "IFFT", "IFFT2D", "IFFT3D", "IRFFT", "RFFT"
 )
 def transform(node, x, *sizes):
-    """Every frequency is the sum."""
+    """Returns the sum for every frequency."""
     del sizes
     rank = int(node.type[-2]) if node.type.endswith("D") else 1
     x = tf.reduce_sum(x, list(range(-rank, 0)), keepdims=True)

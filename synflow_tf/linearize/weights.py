@@ -1,4 +1,4 @@
-"""What rules compute with in the place of variables.
+"""Holds what rules compute with in the place of variables.
 
 Scored weights are their magnitudes, given. What no scored weight is in is
 computed as it is, once, signs and constants included; then its magnitude is
@@ -10,12 +10,11 @@ import copy
 import tensorflow as tf
 
 from synflow_tf.graph import families
-from synflow_tf.graph import flatten
 from synflow_tf.graph import identity
-from synflow_tf.graph import raw
 from synflow_tf.graph import values
-from synflow_tf.linearize import registry
+from synflow_tf.graph import variables
 from synflow_tf.linearize import rescaling
+from synflow_tf.linearize import unchanged
 
 # What a scale of zeros may pass through: as if it were ones.
 _OPENED = (
@@ -34,8 +33,6 @@ class LinearWeights:
         tensors: pairs of variable and float tensor >= 0, those that scores are
             wanted for. All others are read from the model.
         dtype: `tf.DType` to compute in.
-        as_authors: bool, whether biases, moving means and activations count
-            too (`SynFlow(variant="authors")`).
         rescale: bool, whether to keep the live values in range.
 
     Attributes:
@@ -49,26 +46,25 @@ class LinearWeights:
         range: `rescaling.Range` of the run.
     """
 
-    def __init__(self, tensors, dtype, as_authors=False, rescale=True):
+    def __init__(self, tensors, dtype, rescale=True):
         self._tensors = identity.IdentityDict(tensors)
         self.scored = identity.IdentitySet(self._tensors)
         self.dtype = dtype
-        self.as_authors = as_authors
-        self.range = rescaling.Range(rescale and not as_authors)
+        self.range = rescaling.Range(rescale)
         self.unit = tf.ones((), dtype)
         self.repeated = identity.IdentityDict()
         self.zero_scales = identity.IdentitySet()
         # What was computed of weights that are not scored: tensors, or
-        # variables once they are to be refreshed, and how.
+        # variables once they are to be refreshed; and steps on the way.
         self._known = {}
-        self._found = {kind: identity.IdentityDict() for kind in _KINDS}
+        self._found = {}
+        self._assign = None
 
     def rerun(self, tensors=None, rescale=None):
         """Returns the weights for another run, with what is known of them.
 
-        Args:
-            tensors: pairs of the same variables and other tensors, or None.
-            rescale: bool, or None for the same.
+        `tensors` are pairs of the same variables and other tensors; what is
+        None stays the same.
         """
         again = copy.copy(self)
         if tensors is not None:
@@ -78,40 +74,60 @@ class LinearWeights:
         again.range = rescaling.Range(rescale)
         return again
 
-    def __getitem__(self, variable):
-        """Returns the absolute value of a variable, in `dtype`."""
-        if variable in self.scored:
-            return self._tensors[variable]
-        return self._once("magnitude", variable)
+    def __getitem__(self, key):
+        """Returns the magnitude of a variable, a tensor of `dtype`.
 
-    def plain(self, value):
-        """Returns the magnitude of a `graph.Value` made of unscored weights."""
-        return self._once("magnitude", value)
+        Or of a `graph.Value` that is computed from variables without scores.
+        """
+        if key in self.scored:
+            return self._tensors[key]
+        return self._once(LinearWeights._magnitude, key)
 
     def scale(self, value):
-        """Like `plain`, but a scale that is 0 in every entry counts as ones."""
-        return self._once("scale", value)
+        """Returns `self[value]`, with ones for a scale of zeros."""
+        return self._once(LinearWeights._scale, value)
 
-    def _once(self, kind, key):
-        """Computes what is made of unscored weights, eagerly and once."""
-        found = self._found[kind]
-        if key not in found:
-            with tf.init_scope():
-                found[key] = _KINDS[kind](self, key)
-        return tf.convert_to_tensor(found[key])
+    def computed(self, value, scored):
+        """Returns a scored weight, scaled to what is computed from it.
+
+        Each entry has the magnitude of that entry of `value`, which is computed
+        from `scored`, a tensor >= 0, alone; and the gradient of a factor.
+        """
+        true = tf.abs(_evaluated(value, self._signed, {}))
+        true = tf.where(tf.math.is_finite(true), true, tf.zeros_like(true))
+        safe = tf.where(scored > 0, scored, tf.ones_like(scored))
+        factor = tf.where(scored > 0, true / safe, tf.zeros_like(true))
+        return scored * tf.stop_gradient(factor)
 
     def refresh(self):
         """Computes anew what depends on weights that are not scored.
 
         Functions that are traced after a first call see what later ones do.
         """
-        self._known.clear()
-        for kind, found in self._found.items():
+        new = False
+        for found in self._found.values():
             for key, x in found.items():
-                if isinstance(x, tf.Variable):
-                    x.assign(_KINDS[kind](self, key))
-                else:
+                if not isinstance(x, tf.Variable):
                     found[key] = tf.Variable(x, trainable=False)
+                    new = True
+        if new:
+            self._assign = tf.function(self._assign_all, autograph=False)
+        self._assign()
+
+    def _assign_all(self):
+        self._known.clear()
+        for compute, found in self._found.items():
+            for key, x in found.items():
+                x.assign(compute(self, key))
+        self._known.clear()
+
+    def _once(self, compute, key):
+        """Computes what is made of unscored variables, eagerly and once."""
+        found = self._found.setdefault(compute, identity.IdentityDict())
+        if key not in found:
+            with tf.init_scope():
+                found[key] = compute(self, key)
+        return tf.convert_to_tensor(found[key])
 
     def _magnitude(self, key, opened=None):
         if not isinstance(key, values.Value):  # a variable
@@ -121,63 +137,39 @@ class LinearWeights:
 
     def _scale(self, value):
         x = self._magnitude(value)
+        if not tf.executing_eagerly():
+            opened = _or_ones(self._magnitude(value, self._opened))
+            return tf.where(tf.reduce_any(x != 0), x, opened)
         if tf.reduce_any(x != 0):
             return x
         for variable in values.variables_of(value):
-            if not tf.reduce_any(flatten.value_of(variable) != 0):
+            if not tf.reduce_any(variables.value(variable) != 0):
                 self.zero_scales.add(variable)
-        x = self._magnitude(value, self._as_ones)
-        return x if tf.reduce_any(x != 0) else tf.ones_like(x)
-
-    def computed(self, value, scored):
-        """The scored weight, with the magnitudes of what is computed from it.
-
-        Args:
-            value: `graph.Value`, what is computed from one scored weight.
-            scored: tensor >= 0, that weight.
-
-        Returns:
-            Tensor; its gradient is that of a scale of each entry.
-        """
-        true = tf.abs(_evaluated(value, self._signed, {}))
-        true = tf.where(tf.math.is_finite(true), true, tf.zeros_like(true))
-        safe = tf.where(scored > 0, scored, tf.ones_like(scored))
-        factor = tf.where(scored > 0, true / safe, tf.zeros_like(true))
-        return scored * tf.stop_gradient(factor)
+        return _or_ones(self._magnitude(value, self._opened))
 
     def _as_it_is(self, variable):
-        return tf.cast(flatten.value_of(variable), self.dtype)
+        return tf.cast(variables.value(variable), self.dtype)
 
-    def _as_ones(self, variable):
-        x = self._as_it_is(variable)
-        return x if tf.reduce_any(x != 0) else tf.ones_like(x)
+    def _opened(self, variable):
+        return _or_ones(self._as_it_is(variable))
 
     def _signed(self, variable):
-        x = self._once("signed", variable)
+        x = self._once(LinearWeights._as_it_is, variable)
         if variable in self.scored:
             x = tf.sign(x) * self._tensors[variable]
         return x
 
 
-_KINDS = {
-    "magnitude": LinearWeights._magnitude,
-    "scale": LinearWeights._scale,
-    "signed": LinearWeights._as_it_is,
-}
+def _or_ones(x):
+    """Returns a tensor, or ones if it is 0 in every entry."""
+    return tf.where(tf.reduce_any(x != 0), x, tf.ones_like(x))
 
 
 def _evaluated(value, read, known, opened=None):
-    """Computes what is made of variables, as it is.
+    """Computes what is made of variables, as it is, in float64.
 
-    Args:
-        value: `graph.Value`.
-        read: function of a variable, its tensor.
-        known: dict, what was computed before, added to.
-        opened: None, or a function of a variable, to read those with that
-            `value` is a product of.
-
-    Returns:
-        Tensor, wide if it is float.
+    `read` returns the tensor of a variable, and `opened`, unless it is None, of
+    those that `value` is a product of; `known` holds what was computed before.
     """
     if value.constant is not None:
         return value.constant
@@ -190,15 +182,7 @@ def _evaluated(value, read, known, opened=None):
             return (opened or read)(node.variable)
         inner = opened if node.type in _OPENED else None
         tensors = [_evaluated(v, read, known, inner) for v in node.inputs]
-        for output, x in zip(node.outputs, _run(node, tensors), strict=True):
+        outputs = unchanged.run(node, tensors, tf.float64)
+        for output, x in zip(node.outputs, outputs, strict=True):
             known[output, key[1]] = x
     return known[key]
-
-
-def _run(node, tensors):
-    if node.operation is None:
-        outputs = registry.rule_of_operation(node.type)(node, *tensors)
-        return outputs if isinstance(outputs, list) else [outputs]
-    if node.type in flatten.GATHERS:
-        return [flatten.gather(node, *tensors)]
-    return raw.widened(node, tensors, tf.float64)

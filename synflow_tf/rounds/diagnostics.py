@@ -31,35 +31,24 @@ def check(task, on_unscored, held):
     if scores is None:
         return task.weights, []
     found = list(task.bound.findings)
-    shares = [
-        _zero_share(weight, score)
-        for weight, score in zip(task.weights, scores, strict=True)
-    ]
-    shares = list(zip(task.weights, shares, strict=True))
-    # A kernel that is pruned already may well be empty.
-    pruned = [path for path, mask in held.items() if not mask.all()]
+    pairs = zip(task.weights, scores, strict=True)
+    shares = [(weight, _zero_share(weight, score)) for weight, score in pairs]
+    # Of a model that is pruned already, a kernel may well be empty.
+    pruned = held if any(not mask.all() for mask in held.values()) else {}
     unscored = [w for w, share in shares if share == 1 and w.path not in pruned]
     empty = [w for w in unscored if _is_zero(w)]
     behind = _behind(task, tensors, unscored, empty)
     wrong = [w for w in unscored if w not in empty and w not in behind]
     if len(unscored) == len(shares) or (wrong and on_unscored == "error"):
         raise _unscored_error(task, wrong or unscored)
-    found += [
-        findings.Finding(
-            "unscored",
-            weight.path,
-            f"kept as it is: {task.bound.why_unscored(weight)}",
-        )
-        for weight in [*empty, *(w for w in unscored if w not in empty)]
-    ]
+    for weight in sorted(unscored, key=lambda w: w not in empty):
+        text = f"kept as it is: {task.bound.why_unscored(weight)}"
+        found.append(findings.Finding("unscored", weight.path, text))
     if not any(w.path in pruned for w in task.weights):  # zeros by their masks
-        found += [
-            findings.Finding(
-                "zeros", weight.path, f"{share:.1%} of its weights score 0"
-            )
-            for weight, share in shares
-            if _MANY < share < 1
-        ]
+        for weight, share in shares:
+            if _MANY < share < 1:
+                text = f"{share:.1%} of its weights score 0"
+                found.append(findings.Finding("zeros", weight.path, text))
     return [w for w in task.weights if w not in unscored], found
 
 

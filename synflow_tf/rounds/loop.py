@@ -2,7 +2,9 @@
 
     for t in 1 ... n:  remove the lowest scores until target(t) are removed
 
-Algorithm 1 of Tanaka et al. 2020, for any criterion.
+Algorithm 1 of Tanaka et al. 2020, for any criterion. `weights` and
+`alive` are vectors (n,) of all entries that a `task.Task` ranks: what is
+prepared of them, 0 where removed; and bool, False where removed.
 """
 
 import math
@@ -14,15 +16,13 @@ import tensorflow as tf
 from synflow_tf import scorers
 from synflow_tf.rounds import ranking
 
-_FINE, _OVERFLOW, _NAN = range(3)
-
 
 class Record(typing.NamedTuple):
     """The state after a round.
 
     Attributes:
-        weights: tensor of shape (n,), the prepared weights, 0 where removed.
-        alive: bool tensor of shape (n,), False where removed.
+        weights: tensor of shape (n,).
+        alive: bool tensor of shape (n,).
         log10_flow: float, log10 of the flow R that the round scored with,
             before its removals; nan if the criterion knows none.
     """
@@ -35,85 +35,72 @@ class Record(typing.NamedTuple):
 def rounds(step, weights, alive, targets):
     """Removes weights round by round.
 
-    Args:
-        step: `Step`.
-        weights: tensor of shape (n,), see `task.Task.start`.
-        alive: bool tensor of shape (n,), False for what is removed already.
-        targets: iterable of int64 arrays, how many weights of each group are
-            removed after each round.
-
-    Yields:
-        `Record`, one for each target.
-
-    Raises:
-        ValueError: if a score is NaN, or the flow exceeds the dtype.
+    `step` is a `Step`; `targets` are int64 arrays, how many weights of each
+    group are removed after each round. Yields a `Record` for each.
     """
-    removed = step.task.removed(step.task.named(alive))
+    removed = step.task.removed(alive)
     for number, target in enumerate(targets, 1):
-        more = np.maximum(target - removed, 0)
-        removed = removed + more
-        record = step(weights, alive, more, number)
+        counts = np.maximum(target - removed, 0)
+        removed = removed + counts
+        record = step(weights, alive, counts, number)
         weights, alive = record.weights, record.alive
         yield record
 
 
 class Step:
-    """One round of a task as a function of tensors, traced once.
-
-    Args:
-        task: `task.Task`.
-    """
+    """One round of a `task.Task` as a function of tensors, traced once."""
 
     def __init__(self, task):
         self.task = task
         self._traced = None
+        # Traced again it is a quarter of a round: what the flow needs of it.
+        self._flow = lambda *args: self._traced(*args)[2]
+        if task.repeats:
+            self._flow = tf.function(self._flow, autograph=False)
 
-    def __call__(self, weights, alive, more, number):
-        """Runs a round.
+    def __call__(self, weights, alive, counts, number):
+        """Runs round `number`, from 1; returns its `Record`.
 
-        Args:
-            weights: tensor of shape (n,).
-            alive: bool tensor of shape (n,).
-            more: int64 array, how many to remove in each group.
-            number: int, the number of the round, from 1.
-
-        Returns:
-            `Record`.
-
-        Raises:
-            ValueError: if a score is NaN, or the flow exceeds the dtype.
+        `counts` is an int64 array, how many to remove in each group. Raises
+        ValueError if a score is NaN, or the flow exceeds the dtype.
         """
-        number = tf.constant(number, tf.int64)
-        args = weights, alive, tf.constant(more, tf.int64), number
+        args = self._arguments(weights, alive, counts, number)
+        left, alive, log10_flow, has_nan = self._traced(*args)
+        _check(self.task, log10_flow, has_nan, weights, args[-1])
+        return Record(left, alive, float(log10_flow))
+
+    def log10_flow(self, weights, alive):
+        """Computes log10 of the flow alone, a float."""
+        nothing = np.zeros(len(self.task.groups), np.int64)
+        args = self._arguments(weights, alive, nothing, 1)
+        return float(self._flow(*args))
+
+    def _arguments(self, weights, alive, counts, number):
+        counts, number = (tf.constant(x, tf.int64) for x in (counts, number))
+        args = weights, alive, counts, number
         if self._traced is None:
             function = tf.function(self.run, autograph=False)
             # Concrete, because TensorFlow warns of many traced functions.
             self._traced = function.get_concrete_function(*args)
-        left, alive, log10_flow, fault = self._traced(*args)
-        _check(self.task, int(fault), weights, number)
-        return Record(left, alive, float(log10_flow))
+        return args
 
-    def run(self, weights, alive, more, number):
-        """Computes a round: new weights, alive, log10 of the flow, fault."""
+    def run(self, weights, alive, counts, number):
+        """Computes a round: weights, alive, log10 of the flow, a NaN or not."""
         groups = self.task.groups
-        scores, flow, fault = _scored(self.task, weights, alive, number)
+        scores, flow, has_nan = _scored(self.task, weights, alive, number)
         kept = self.task.aside(scores, alive)
         free = alive if kept is None else alive & ~kept
         parts = zip(
             tf.split(scores, groups),
             tf.split(free, groups),
-            tf.unstack(more, len(groups)),
+            tf.unstack(counts, len(groups)),
             strict=True,
         )
         alive = tf.concat([ranking.lowest(*part) for part in parts], axis=0)
         if kept is not None:
             alive |= kept
-        return weights * tf.cast(alive, weights.dtype), alive, flow.log10, fault
-
-    def log10_flow(self, weights, alive):
-        """Computes log10 of the flow alone, a float."""
-        nothing = np.zeros(len(self.task.groups), np.int64)
-        return self(weights, alive, nothing, 1).log10_flow
+        weights *= tf.cast(alive, weights.dtype)
+        return weights, alive, flow.log10, has_nan
 
 
 def score(task, weights):
@@ -124,34 +111,33 @@ def score(task, weights):
     def run():
         return _scored(task, weights, True, number)
 
-    scores, flow, fault = run()
-    _check(task, int(fault), weights, number)
+    scores, flow, has_nan = run()
+    _check(task, flow.log10, has_nan, weights, number)
     return scores, flow
 
 
 def _scored(task, weights, alive, number):
-    """Returns scores (n,), the flow, and the fault, traced."""
+    """Returns scores (n,), the flow, and whether a score is NaN, traced."""
     scores, flow = task.bound.score(task.split(weights), number)
-    fault = tf.constant(_FINE)
     if flow is None:
         flow = scorers.Flow(tf.constant(math.nan), tf.constant(0.0))
-    else:
-        fault = tf.where(flow.log10 < math.inf, _FINE, _OVERFLOW)
+    else:  # A flow of NaN has exceeded the dtype on the way.
+        log10 = tf.where(flow.log10 < math.inf, flow.log10, math.inf)
+        flow = flow._replace(log10=log10)
     scores = tf.concat([tf.reshape(s, [-1]) for s in scores], axis=0)
-    is_nan = tf.reduce_any(tf.math.is_nan(scores) & alive)
-    return scores, flow, tf.where(is_nan & (fault == _FINE), _NAN, fault)
+    return scores, flow, tf.reduce_any(tf.math.is_nan(scores) & alive)
 
 
-def _check(task, fault, weights, number):
+def _check(task, log10_flow, has_nan, weights, number):
     """Raises ValueError if a round could not be computed."""
-    if fault == _OVERFLOW:
+    if log10_flow == math.inf:
         raise ValueError(
             f"The flow of model {task.graph.model.name!r} exceeds the "
             f"range of {task.scorer.dtype}, so its scores mean nothing. "
             "Use `scorer=synflow_tf.scorers.SynFlow()` with its defaults, "
             "dtype='float64' and rescale=True."
         )
-    if fault == _NAN:
+    if has_nan:
         scores, _ = task.bound.score(task.split(weights), number)
         scores = zip(task.weights, scores, strict=True)
         broken = [w for w, s in scores if tf.reduce_any(tf.math.is_nan(s))]

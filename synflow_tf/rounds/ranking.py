@@ -20,12 +20,7 @@ _DIGIT = 12
 def count_removed(density, size):
     """Counts how many of `size` weights to remove: floor((1 - density) size).
 
-    Args:
-        density: float or `fractions.Fraction` in (0, 1], the fraction kept.
-        size: int, the number of prunable weights.
-
-    Returns:
-        int.
+    Exact where `density`, the fraction kept, is a `fractions.Fraction`.
     """
     return int((1 - density) * size)
 
@@ -33,11 +28,8 @@ def count_removed(density, size):
 def keys(scores):
     """Returns integers that order like floats, those below 1e-308 too.
 
-    Args:
-        scores: tensor of float32 or float64, without NaN.
-
-    Returns:
-        Tensor of int32 or int64, of the same shape; that of -0.0 is 0.
+    int32 for float32, int64 for float64, of the same shape; that of -0.0 is 0.
+    There must be no NaN.
     """
     integer = tf.int64 if scores.dtype == tf.float64 else tf.int32
     bits = tf.bitcast(scores, integer)
@@ -113,8 +105,8 @@ def _of_rank(digits, width, rank):
         rank: int64 tensor of shape (), in [0, n).
 
     Returns:
-        The indices of those digits, int64, in order; and how many of them come
-        before the one of that rank, int64.
+        The indices of those digits, int64, in order; and the rank of that one
+        among them, int64.
     """
     counts = tf.raw_ops.DenseBincount(
         input=digits,

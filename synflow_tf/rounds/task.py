@@ -1,6 +1,7 @@
 """Decides which weights take part in pruning, and how many go by when."""
 
 import dataclasses
+import functools
 import itertools
 import typing
 
@@ -28,6 +29,8 @@ class Task:
         scope: "global" or "local".
         floor: `constraints.Floor`, what is kept of each weight in any case.
         findings: list of `Finding`.
+        repeats: bool, whether it is worth while to trace what reads the model,
+            which takes as long as several eager calls: in gradual pruning.
     """
 
     graph: typing.Any
@@ -37,6 +40,7 @@ class Task:
     scope: str
     floor: typing.Any
     findings: list
+    repeats: bool = False
 
     def bound_to(self, weights):
         """Returns the task of some of its weights, with the criterion bound."""
@@ -60,14 +64,10 @@ class Task:
         counts = [ranking.count_removed(density, n) for n in self.groups]
         return np.array(counts, np.int64)
 
-    def removed(self, masks):
-        """Counts how many of each group masks remove; some may be missing."""
-        counts = [
-            np.sum(~masks[w.path]) if w.path in masks else 0
-            for w in self.weights
-        ]
-        counts = counts if self.scope == "local" else [sum(counts)]
-        return np.array(counts, np.int64)
+    def removed(self, alive):
+        """Counts how many of each group are removed; of a bool tensor (n,)."""
+        parts = np.split(alive.numpy(), np.cumsum(self.groups)[:-1])
+        return np.array([np.sum(~part) for part in parts], np.int64)
 
     def aside(self, scores, alive):
         """Returns what the floor keeps, bool of shape (n,), or None."""
@@ -81,23 +81,26 @@ class Task:
 
     def start(self, masks):
         """Returns the prepared weights, a tensor (n,), 0 where masked."""
-        pieces = []
-        for weight in self.weights:
-            value = variables.value(weight.variable)
-            if value.dtype != tf.float64:
-                value = tf.cast(value, tf.float32)
-            if weight.path in masks:
-                value *= tf.cast(masks[weight.path], value.dtype)
-            pieces.append(tf.reshape(value, [-1]))
-        if len({piece.dtype for piece in pieces}) > 1:
-            pieces = [tf.cast(piece, tf.float64) for piece in pieces]
-        flat = tf.concat(pieces, axis=0)
-        return self.scorer.prepare(tf.cast(flat, self.scorer.dtype))
+        flat = self._read()
+        if masks:
+            flat *= tf.cast(self.alive(masks), flat.dtype)
+        return self.scorer.prepare(flat)
+
+    @functools.cached_property
+    def _read(self):
+        """Returns the function that reads the weights, as a tensor (n,)."""
+
+        def read():
+            found = [variables.value(w.variable) for w in self.weights]
+            found = [tf.cast(x, self.scorer.dtype) for x in found]
+            return tf.concat([tf.reshape(x, [-1]) for x in found], axis=0)
+
+        return self._traced(read)
 
     def alive(self, masks):
         """Returns the masks as a bool tensor of shape (n,)."""
         flat = [
-            masks[w.path].ravel() if w.path in masks else np.ones(w.size, bool)
+            np.ravel(masks.get(w.path, np.ones(w.size, bool)))
             for w in self.weights
         ]
         return tf.constant(np.concatenate(flat))
@@ -113,8 +116,36 @@ class Task:
 
     def named(self, flat):
         """Returns the pieces of a vector as a dict of arrays by weight path."""
-        pieces = zip(self.weights, self.split(flat), strict=True)
-        return {weight.path: piece.numpy() for weight, piece in pieces}
+        pieces = np.split(flat.numpy(), np.cumsum(self.sizes)[:-1])
+        pairs = zip(self.weights, pieces, strict=True)
+        return {w.path: piece.reshape(w.shape) for w, piece in pairs}
+
+    def check_finite(self):
+        """Raises ValueError if a weight of the model is NaN or infinite."""
+        if self._all_finite():
+            return
+        for weight in variables.weights(self.graph.model):
+            if not _is_finite(weight):
+                raise ValueError(
+                    "Argument `model` must have finite weights. Received: "
+                    f"model={self.graph.model.name!r}, whose weight "
+                    f"{weight.path!r} has an entry that is NaN or infinite. "
+                    "Initialize the model again, or load weights from before "
+                    "it diverged."
+                )
+
+    @functools.cached_property
+    def _all_finite(self):
+        """Returns the function that tells whether all weights are finite."""
+        weights = variables.weights(self.graph.model)
+        return self._traced(
+            lambda: tf.reduce_all([_is_finite(weight) for weight in weights])
+        )
+
+    def _traced(self, function):
+        if not self.repeats:
+            return function
+        return tf.function(function, autograph=False)
 
 
 def select(model, options):
@@ -124,11 +155,12 @@ def select(model, options):
     """
     graph = graph_lib.read(model, options.inputs)
     weights = selection.select(model, options.prunable, graph=graph)
-    check_finite(model)
     weights, unfit = constraints.fitting(weights, options.keep_n_of_m)
     floor = constraints.Floor(options.keep_n_of_m, options.min_kept)
     scorer, scope = options.scorer, options.scope
-    return Task(graph, weights, scorer, None, scope, floor, unfit)
+    task = Task(graph, weights, scorer, None, scope, floor, unfit)
+    task.check_finite()
+    return task
 
 
 def bind(task, on_unscored, held):
@@ -169,14 +201,8 @@ def check_reachable(task, alive, start, asked):
         )
 
 
-def check_finite(model):
-    """Raises ValueError if a weight of a model is NaN or infinite."""
-    for weight in variables.weights(model):
-        value = variables.value(weight.variable)
-        if value.dtype.is_floating and not np.isfinite(value).all():
-            raise ValueError(
-                "Argument `model` must have finite weights. Received: "
-                f"model={model.name!r}, whose weight {weight.path!r} has "
-                "an entry that is NaN or infinite. Initialize the model "
-                "again, or load weights from before it diverged."
-            )
+def _is_finite(weight):
+    value = variables.value(weight.variable)
+    if not value.dtype.is_floating:
+        return tf.constant(True)
+    return tf.reduce_all(tf.math.is_finite(value))

@@ -1,4 +1,4 @@
-"""The contract of a pruning criterion."""
+"""The contract of a pruning criterion, also of one that needs data."""
 
 import abc
 import typing
@@ -55,14 +55,14 @@ class Scorer(abc.ABC):
         self.data = data
 
     def prepare(self, weight):
-        """Computes what of a weight the criterion depends on, once per call.
+        """Computes what of the weights the criterion depends on, once per call.
 
         Args:
-            weight: tensor, the weight's value, of `dtype`.
+            weight: tensor of `dtype`, values of weights.
 
         Returns:
-            Tensor of the same shape and dtype. It must keep zeros 0: removed
-            weights are zeros here.
+            Tensor of the same shape and dtype, computed entry by entry, that is
+            0 where the value is: removed weights are zeros.
         """
         return weight
 
@@ -76,12 +76,12 @@ class Scorer(abc.ABC):
             graph: `graph.Graph`, the operations of the model.
 
         Returns:
-            A pure function `(tensors, round)` of tensors, or a `Bound`.
-            `tensors` is a list, what `prepare` gave for each weight, and 0
-            where it is removed. `round` is an int64 tensor of shape (), from
-            1. It returns a pair: a list of tensors of the same shapes and
-            dtype, the scores, any finite numbers, of which the lowest are
-            removed; and the `Flow`, or None if the criterion knows no flow.
+            A pure function `(tensors, round)`, or a `Bound`. `tensors` are what
+            `prepare` gave for each weight, 0 where it is removed; `round` is an
+            int64 tensor of shape (), from 1. It returns a pair: the scores, a
+            list of tensors of the same shapes and dtype, any finite numbers, of
+            which the lowest are removed; and the `Flow`, or None if the
+            criterion knows no flow.
         """
 
 
@@ -113,7 +113,7 @@ class Bound:
 
         Returns:
             None; or the scores up to a common factor, a list of tensors, of
-            which one that is all 0 says that its weight has no score.
+            which those that are all 0 say that their weight has no score.
 
         Raises:
             ValueError: if they will not; it names the layer.
@@ -126,14 +126,11 @@ class Bound:
         return f"{weight.path!r} scores 0 in every entry."
 
     def explain(self, empty, tensors):
-        """Explains why a model still works without some weights.
+        """Explains why a model works without some weights: `Finding`s.
 
         Args:
             empty: list of `Weight` all of whose entries are removed.
             tensors: list of tensors; see `Scorer.bind`.
-
-        Returns:
-            list of `Finding`.
         """
         del empty, tensors
         return []

@@ -70,17 +70,15 @@ class _LinearizedModel(base.Bound):
         super().__init__()
         self._graph = graph
         self._variables = [weight.variable for weight in weights]
-        self._homogeneous = scorer.variant == "homogeneous"
-        self._lowered = (
-            self._lower() if self._homogeneous else linearize.plain(graph)
-        )
+        self._is_linear = scorer.variant == "homogeneous"
+        lowered = self._lower() if self._is_linear else linearize.plain(graph)
+        self._lowered = lowered
         dtype = tf.as_dtype(scorer.dtype)
-        self._inputs = linearize.ones(self._lowered, dtype)
+        self._inputs = linearize.ones(lowered, dtype)
         self._weights = linearize.LinearWeights(
             [(variable, None) for variable in self._variables],
             dtype,
-            as_authors=not self._homogeneous,
-            rescale=scorer.rescale,
+            rescale=scorer.rescale and self._is_linear,
         )
         self._is_fresh = False
 
@@ -100,14 +98,13 @@ class _LinearizedModel(base.Bound):
             flow, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         repeated = identity.IdentityDict()
-        if self._homogeneous:
+        if self._is_linear:
             repeated.update((variable, 1) for variable in self._graph.repeated)
             repeated.update(linear.repeated)
+        triples = zip(tensors, gradients, self._variables, strict=True)
         scores = [
             _once(tf.abs(w * g), flow, repeated.get(variable))
-            for w, g, variable in zip(
-                tensors, gradients, self._variables, strict=True
-            )
+            for w, g, variable in triples
         ]
         log10 = tf.math.log(tf.cast(flow, tf.float64)) / math.log(10.0)
         log10 += linear.range.exponent * math.log10(2.0)
@@ -115,7 +112,7 @@ class _LinearizedModel(base.Bound):
 
     def check(self, tensors):
         """Checks the linearized model; see `Bound.check`."""
-        if not self._homogeneous:
+        if not self._is_linear:
             return None
         gradients, zero_scales = linearize.check(
             self._lowered, self._linear(tensors), tensors, self._inputs
@@ -145,11 +142,8 @@ class _LinearizedModel(base.Bound):
 
     def explain(self, empty, tensors):
         """Finds the paths that carry the flow; see `Bound.explain`."""
-        lowered, weights = self._lowered, self._linear(tensors)
-        if not self._homogeneous:
-            pairs = zip(self._variables, tensors, strict=True)
-            weights = linearize.LinearWeights(pairs, weights.dtype)
-            lowered = self._lower()
+        lowered = self._lowered if self._is_linear else self._lower()
+        weights = self._linear(tensors, rescale=True)
         kernels = [weight.variable for weight in empty]
         places = linearize.skip_paths(lowered, weights, self._inputs, kernels)
         found = []
@@ -165,25 +159,24 @@ class _LinearizedModel(base.Bound):
     def refresh(self):
         """Reads what is not scored anew; see `Bound.refresh`."""
         if not self._is_fresh:  # Finds what a run reads.
-            ones = [
-                tf.ones(v.shape, self._weights.dtype) for v in self._variables
-            ]
+            dtype = self._weights.dtype
+            ones = [tf.ones(v.shape, dtype) for v in self._variables]
             linearize.run(self._lowered, self._linear(ones), self._inputs)
             self._is_fresh = True
         self._weights.refresh()
 
-    def _linear(self, tensors):
+    def _linear(self, tensors, rescale=None):
         """Returns the weights for a run of the graph."""
-        return self._weights.rerun(zip(self._variables, tensors, strict=True))
+        pairs = zip(self._variables, tensors, strict=True)
+        return self._weights.rerun(pairs, rescale)
 
 
 def _once(scores, flow, gates):
     """Divides the scores of a kernel by how often a path passes it.
 
-    A path passes the kernels of a loop, or of a recurrent layer, at each step,
-    so their scores sum to many times the flow, and all other layers would be
-    removed before them. Divided by how often, they sum to the flow, gate by
-    gate.
+    The kernels of a loop, or of a recurrent layer, are passed at each step: so
+    their scores sum to many times the flow, and all other layers would be
+    removed before them. Here they sum to the flow, gate by gate.
     """
     if gates is None:
         return scores

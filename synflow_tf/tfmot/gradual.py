@@ -35,7 +35,7 @@ class Gradual(callbacks.SynFlowPruning):
 
 
 def fit_with(model, callback):
-    """The `fit` of a model, with a callback in the last place."""
+    """Returns the `fit` of a model, with a callback in the last place."""
     method = type(model).fit
     signature = inspect.signature(method)
 

@@ -119,11 +119,7 @@ def prune_synflow(
 
 
 def _context(to_prune, model):
-    """What is scored, and which layers are pruned.
-
-    Returns:
-        A pair: a model; and a list of layers, or None for all.
-    """
+    """Returns the model to score, and the layers to prune; None for all."""
     if isinstance(to_prune, tf_keras.Model):
         if model is not None:
             raise ValueError(
@@ -182,7 +178,7 @@ def _not_of_tf_keras(value):
 
 
 def _allowed(model, layers, prunable, policy, inputs):
-    """The weights of some layers that a policy allows, as a `prunable`."""
+    """Makes a `prunable` of the weights of some layers that a policy allows."""
     if layers is None and policy is None:
         return prunable
     if layers is None:

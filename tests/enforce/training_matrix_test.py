@@ -147,7 +147,9 @@ def _cases():
         yield pytest.param(*pair, *turn, marks=marks)
 
 
-@pytest.mark.parametrize("optimizer, mode, line, compiled_first", _cases())
+@pytest.mark.parametrize(
+    "optimizer, mode, line, compiled_first", list(_cases())
+)
 def test_removed_weights_are_0_whatever_looks(
     line, optimizer, mode, compiled_first, tmp_path
 ):

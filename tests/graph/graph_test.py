@@ -1,5 +1,7 @@
 """A traced model as nodes: kinds of values, constants, what is noted."""
 
+import collections
+
 import keras
 import linear
 import numpy as np
@@ -69,6 +71,24 @@ def test_reading_leaves_what_keras_counts_as_it_was(line):
     assert layers.Dense(1).name == f"dense_{number + 1}"
 
 
+def test_reading_leaves_what_a_layer_notes_in_dicts_as_it_was(line):
+    class Notes(line.layers.Layer):
+        def call(self, x):
+            self.plain["last"] = self.ordered["last"] = x
+            return x * 2.0
+
+    layer = Notes()
+    layer.plain = {"first": 1}
+    layer.ordered = collections.OrderedDict(first=1)
+    x = line.Input((4,))
+    model = line.Model(x, layer(x))
+    for notes in (layer.plain, layer.ordered):
+        del notes["last"]
+    graph_lib.read(model)
+    for notes in (layer.plain, layer.ordered):
+        assert list(notes.items()) == [("first", 1)]
+
+
 def test_a_failing_trace_leaves_no_call_of_ours_behind(line):
     def call(me, x):
         raise RuntimeError("no")
@@ -130,3 +150,12 @@ def test_a_model_is_read_as_it_was_called(line):
     args, kwargs = keras_private.called_on(model, line)
     (shape,) = [*args, *kwargs.values()]
     assert tuple(getattr(shape, "shape", shape))[1:] == (7, 4)
+
+
+def test_flow_starts_where_an_index_meets_a_kernel(line):
+    def call(me, x):
+        x = tf.cast(x, tf.float32)
+        return tf.nn.depthwise_conv2d(x, me.w, (1, 1, 1, 1), "VALID")
+
+    graph = _read(line, call, {"w": (2, 2, 3, 1)}, (4, 4, 3), "int32")
+    assert [value.kind for value in graph.outputs] == ["F"]

@@ -130,6 +130,7 @@ def _private(path):
     """The private names of others that a file uses."""
     tree = list(ast.walk(ast.parse(path.read_text())))
     own = {x.name for x in tree if isinstance(x, ast.FunctionDef)}
+    own.add("_replace")  # of named tuples, and public
     for node in tree:
         if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
             if ast.unparse(node.value) in ("self", "cls", "super()"):

@@ -665,3 +665,21 @@ def test_layer_scale_is_a_factor_and_scores_where_asked(line):
     scores = synflow_tf.score(model, prunable=["scale/gamma", "d/kernel"])
     expected = {"d/kernel": d * (1 + gamma), "scale/gamma": d.sum(0) * gamma}
     linear.close(scores, expected)
+
+
+def test_a_table_that_is_read_by_coordinates_is_its_mean(line):
+    table = linear.custom(
+        line,
+        lambda me, x: tf.gather_nd(me.rows, x),
+        {"rows": (4, 5, 3)},
+        "table",
+    )
+    layers = table, linear.dense(line, 2, "d")
+    model = linear.chain(line, *layers, shape=(6, 2), dtype="int32")
+    w = linear.magnitudes(linear.randomize(model))
+    rows, d = w["table/rows"], w["d/kernel"]
+    expected = {
+        "table/rows": rows * d.sum(1) * 6 / 20,
+        "d/kernel": 6 * rows.mean((0, 1))[:, None] * d,
+    }
+    linear.close(synflow_tf.score(model, prunable=list(expected)), expected)

@@ -181,6 +181,13 @@ def test_the_authors_variant_of_a_layer_is_the_layer_itself(line, case):
     _check_as_authors(*_layer(line, case))
 
 
+def test_the_authors_variant_reads_a_table(line):
+    layers = line.layers.Embedding(5, 3), line.layers.Dense(2)
+    model = linear.chain(line, *layers, shape=(4,), dtype="int32")
+    (output,) = linear.run_as_authors(_positive(model))
+    linear.close(output, model(np.ones((1, 4), "int32")), rtol=1e-5)
+
+
 @pytest.mark.parametrize("case", LAYERS)
 def test_the_flow_through_a_layer_is_conserved(line, case):
     linear.conserved(*_layer(line, case))
