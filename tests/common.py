@@ -13,6 +13,26 @@ ONE = pytest.mark.parametrize(
     "line", [keras, pytest.param(tf_keras, marks=pytest.mark.slow)]
 )
 
+# What TensorFlow calls an operation of `keras.ops`.
+_NAMES = {
+    "concatenate": "concat",
+    "max": "reduce_max",
+    "mean": "reduce_mean",
+    "sum": "reduce_sum",
+    "take": "gather",
+}
+
+
+class _TensorFlow:
+    def __getattr__(self, name):
+        name = _NAMES.get(name, name)
+        return getattr(tf if hasattr(tf, name) else tf.nn, name)
+
+
+def ops(line):
+    """The operations that users of a line write, by the names of Keras."""
+    return keras.ops if line is keras else _TensorFlow()
+
 
 class Counting(synflow_tf.scorers.SynFlow):
     """SynFlow that counts how often it is traced, and how often that runs."""

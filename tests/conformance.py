@@ -7,6 +7,7 @@ any model.
 import dataclasses
 import typing
 
+import common
 import conformance_layers
 import keras
 import numpy as np
@@ -22,9 +23,9 @@ class Entry:
     Attributes:
         name: str.
         shapes: tuple of the shapes of its inputs, without batch.
-        make: function of a Keras line; and of one symbolic tensor for each
-            input, of which it returns the outputs; if `subclassed`, of
-            nothing else, and it returns the model.
+        make: function of a Keras line; its layers, and one symbolic tensor
+            for each input, of which it returns the outputs; if `subclassed`,
+            of nothing else, and it returns the model.
         note: str, what is special about it.
         subclassed: bool.
         vocabulary: int, how many numbers its integer inputs go up to; 0 if
@@ -49,7 +50,7 @@ class Entry:
             return model
         dtype = "int32" if self.vocabulary else "float32"
         inputs = [line.Input(shape, dtype=dtype) for shape in self.shapes]
-        outputs = self.make(line, *inputs)
+        outputs = self.make(line, line.layers, *inputs)
         return line.Model(inputs if inputs[1:] else inputs[0], outputs)
 
     def data(self, examples):
@@ -78,47 +79,43 @@ def _entry(*shapes, note, **kwargs):
 # Chains.
 
 
-def _mlp(line, x, activation, last):
-    k = line.layers
+def _mlp(k, x, activation, last):
     for _ in range(2):
         x = k.Dense(16, activation=activation)(x)
     return k.Dense(4, activation=last)(x)
 
 
 @_entry((8,), note="the sum of a softmax is 1, whatever the weights")
-def mlp_softmax(line, x):
-    return _mlp(line, x, "relu", "softmax")
+def mlp_softmax(line, k, x):
+    return _mlp(k, x, "relu", "softmax")
 
 
 @_entry((8,), note="a sigmoid saturates")
-def mlp_sigmoid(line, x):
-    return _mlp(line, x, "sigmoid", "sigmoid")
+def mlp_sigmoid(line, k, x):
+    return _mlp(k, x, "sigmoid", "sigmoid")
 
 
 @_entry((8,), note="tanh is not homogeneous")
-def mlp_tanh(line, x):
-    return _mlp(line, x, "tanh", None)
+def mlp_tanh(line, k, x):
+    return _mlp(k, x, "tanh", None)
 
 
 @_entry((6, 6, 3), note="slopes that are weights")
-def prelu(line, x):
-    k = line.layers
+def prelu(line, k, x):
     x = k.PReLU()(k.Conv2D(8, 3, padding="same")(x))
     x = k.PReLU(shared_axes=[1, 2])(k.Conv2D(8, 3)(x))
     return k.Dense(3)(k.Flatten()(x))
 
 
 @_entry((8, 8, 4), note="no gradient on a CPU but group by group")
-def grouped_convolution(line, x):
-    k = line.layers
+def grouped_convolution(line, k, x):
     x = k.Conv2D(12, 3, groups=4, activation="relu")(x)
     x = k.Conv2D(12, 3, 2, groups=3)(x)
     return k.Dense(3)(k.GlobalAveragePooling2D()(x))
 
 
 @_entry((8, 8, 4), note="kernels of other names; ReLU6 saturates")
-def depthwise_separable(line, x):
-    k = line.layers
+def depthwise_separable(line, k, x):
     x = k.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(x)
     x = k.ReLU(6.0)(k.BatchNormalization()(x))
     x = k.SeparableConv2D(12, 3, activation="relu")(x)
@@ -130,15 +127,13 @@ def depthwise_separable(line, x):
     note="no sharing, and sums over windows in the backend's functions",
     skip={keras: "LocallyConnected2D was dropped in Keras 3"},
 )
-def locally_connected(line, x):
-    k = line.layers
+def locally_connected(line, k, x):
     x = k.LocallyConnected2D(5, 3, activation="relu")(x)
     return k.Dense(3)(k.Flatten()(x))
 
 
 @_entry((8, 8, 3), note="augmentation, and offsets that are no flow")
-def preprocessing(line, x):
-    k = line.layers
+def preprocessing(line, k, x):
     x = k.RandomFlip()(k.Rescaling(1 / 127.5, offset=-1)(x))
     x = k.RandomRotation(0.1)(x)
     x = k.Normalization(mean=[0.4, -0.5, 0.6], variance=[0.1, 0.2, 0.3])(x)
@@ -147,8 +142,7 @@ def preprocessing(line, x):
 
 
 @_entry((6, 6, 3), note="TensorFlow interpolates in float32 only")
-def resizing(line, x):
-    k = line.layers
+def resizing(line, k, x):
     x = k.Conv2D(8, 3, padding="same", activation="relu")(x)
     x = k.UpSampling2D(2, interpolation="bilinear")(x)
     x = k.Conv2D(8, 3, strides=2, activation="relu")(x)
@@ -157,8 +151,8 @@ def resizing(line, x):
 
 
 @_entry((6, 6, 3), note="float16 activations over float32 weights")
-def mixed_float16(line, x):
-    k, policy = line.layers, "mixed_float16"
+def mixed_float16(line, k, x):
+    policy = "mixed_float16"
     x = k.Conv2D(8, 3, activation="relu", dtype=policy)(x)
     x = k.BatchNormalization(dtype=policy)(x)
     x = k.Dense(16, activation="relu", dtype=policy)(k.Flatten()(x))
@@ -169,42 +163,36 @@ def mixed_float16(line, x):
 
 
 @_entry((7, 6), note="a kernel that every path passes at every step")
-def simple_rnn(line, x):
-    k = line.layers
+def simple_rnn(line, k, x):
     return k.Dense(3)(k.SimpleRNN(16)(x))
 
 
 @_entry((7, 6), note="four gates in one kernel")
-def lstm(line, x):
-    k = line.layers
+def lstm(line, k, x):
     x = k.LSTM(8, return_sequences=True)(k.Dense(8)(x))
     return k.Dense(3, activation="sigmoid")(x)
 
 
 @_entry((7, 6), note="three gates in one kernel, one of them of a product")
-def gru(line, x):
-    k = line.layers
+def gru(line, k, x):
     x = k.GRU(8, go_backwards=True)(k.Dense(8)(x))
     return k.Dense(3)(x)
 
 
 @_entry((5, 6), note="cells stacked in one layer, with a state that is used")
-def rnn_of_cells(line, x):
-    k = line.layers
+def rnn_of_cells(line, k, x):
     x, *states = k.RNN([k.LSTMCell(6), k.GRUCell(7)], return_state=True)(x)
     return k.Dense(3)(k.Concatenate()([x, states[-1]]))
 
 
 @_entry((5, 6), note="two directions, each with its own scale")
-def bidirectional(line, x):
-    k = line.layers
+def bidirectional(line, k, x):
     x = k.Bidirectional(k.LSTM(6, return_sequences=True))(x)
     return k.Dense(3)(k.Flatten()(x))
 
 
 @_entry((3, 6, 6, 2), note="a layer for each step")
-def time_distributed(line, x):
-    k = line.layers
+def time_distributed(line, k, x):
     x = k.TimeDistributed(k.Conv2D(6, 3, activation="relu"))(x)
     x = k.TimeDistributed(k.Flatten())(x)
     x = k.TimeDistributed(k.Dense(8, activation="relu"))(x)
@@ -212,23 +200,19 @@ def time_distributed(line, x):
 
 
 @_entry((3, 6, 6, 2), note="gates that are convolutions")
-def conv_lstm(line, x):
-    k = line.layers
+def conv_lstm(line, k, x):
     x = k.ConvLSTM2D(6, 3, padding="same")(x)
     return k.Dense(3)(k.Flatten()(x))
 
 
 @_entry((6,), note="integers, some of them masked", vocabulary=20)
-def embedding_lstm(line, x):
-    k = line.layers
+def embedding_lstm(line, k, x):
     x = k.Embedding(20, 8, mask_zero=True)(x)
     return k.Dense(1, activation="sigmoid")(k.LSTM(8)(x))
 
 
 @_entry((12, 4), note="WaveNet: tanh times sigmoid, skips, dilation")
-def wavenet(line, x):
-    k = line.layers
-
+def wavenet(line, k, x):
     def conv(size, dilation, activation):
         return k.Conv1D(
             8,
@@ -253,8 +237,7 @@ def wavenet(line, x):
 
 
 @_entry((16, 16, 3), note="attention as a layer, whose weights are a gate")
-def vit_block(line, x):
-    k = line.layers
+def vit_block(line, k, x):
     x = k.Reshape((16, 16))(k.Conv2D(16, 4, strides=4)(x))
     y = k.LayerNormalization()(x)
     x = k.Add()([x, k.MultiHeadAttention(2, 8)(y, y)])
@@ -265,15 +248,13 @@ def vit_block(line, x):
 
 
 @_entry((6, 12), note="a mask made from the shape, and no skip")
-def causal_attention(line, x):
-    k = line.layers
+def causal_attention(line, k, x):
     x = k.MultiHeadAttention(2, 6)(x, x, use_causal_mask=True)
     return k.Dense(4)(x)
 
 
 @_entry((6, 12), (5, 8), note="queries and values from different inputs")
-def cross_attention(line, x, y):
-    k = line.layers
+def cross_attention(line, k, x, y):
     z = k.MultiHeadAttention(2, 6)(x, y)
     return k.Dense(4)(k.Add()([x, z]))
 
@@ -283,15 +264,13 @@ def cross_attention(line, x, y):
     note="several queries share keys and values",
     skip={tf_keras: "GroupQueryAttention exists in Keras 3 only"},
 )
-def group_query_attention(line, x):
-    k = line.layers
+def group_query_attention(line, k, x):
     x = k.GroupQueryAttention(6, 4, 2)(x, x)
     return k.Dense(4)(x)
 
 
 @_entry((6, 8), note="layers of attention that have hardly a weight")
-def attention_layers(line, x):
-    k = line.layers
+def attention_layers(line, k, x):
     query, value = k.Dense(8)(x), k.Dense(8)(x)
     y = k.Attention(use_scale=True)([query, value])
     z = k.AdditiveAttention()([query, value])
@@ -302,8 +281,7 @@ def attention_layers(line, x):
 
 
 @_entry((8, 8, 3), note="attention gates over skips, transposed convolutions")
-def unet(line, x):
-    k = line.layers
+def unet(line, k, x):
     skip = k.Conv2D(6, 3, padding="same", activation="relu")(x)
     x = k.MaxPooling2D()(skip)
     x = k.Conv2D(12, 3, padding="same", activation="relu")(x)
@@ -316,8 +294,7 @@ def unet(line, x):
 
 
 @_entry((8, 8, 3), note="a gate for each channel")
-def squeeze_excite(line, x):
-    k = line.layers
+def squeeze_excite(line, k, x):
     x = k.Conv2D(12, 3, activation="swish")(x)
     gate = k.GlobalAveragePooling2D(keepdims=True)(x)
     gate = k.Conv2D(6, 1, activation="relu")(gate)
@@ -327,15 +304,15 @@ def squeeze_excite(line, x):
 
 
 @_entry((8,), note="one half of a projection gates the other")
-def gated_linear_unit(line, x):
-    k, o = line.layers, conformance_layers.ops(line)
+def gated_linear_unit(line, k, x):
+    o = common.ops(line)
     a, b = o.split(k.Dense(24)(x), 2, -1)
     return k.Dense(3)(a * o.sigmoid(b))
 
 
 @_entry((8,), note="a tensor gates itself")
-def swish_inline(line, x):
-    k, o = line.layers, conformance_layers.ops(line)
+def swish_inline(line, k, x):
+    o = common.ops(line)
     for _ in range(2):
         x = k.Dense(12)(x)
         x = x * o.sigmoid(x)
@@ -343,8 +320,8 @@ def swish_inline(line, x):
 
 
 @_entry((6, 8), note="operations in the place of layers")
-def operations_inline(line, x):
-    k, o = line.layers, conformance_layers.ops(line)
+def operations_inline(line, k, x):
+    o = common.ops(line)
     x = k.Dense(12)(x)
     y = o.relu(0.5 * x - 1.0)
     x = o.concatenate([x, o.tanh(y) / 3.0], -1)
@@ -353,16 +330,14 @@ def operations_inline(line, x):
 
 
 @_entry((8,), note="not sums, but as large as sums at most")
-def maximum_minimum(line, x):
-    k = line.layers
+def maximum_minimum(line, k, x):
     x = k.Maximum()([k.Dense(12)(x), k.Dense(12)(x)])
     x = k.Minimum()([k.Dense(12)(x), k.Dense(12)(x), x])
     return k.Dense(3)(x)
 
 
 @_entry((6, 6, 8), note="divide by what they measure")
-def normalizations(line, x):
-    k = line.layers
+def normalizations(line, k, x):
     x = k.LayerNormalization()(k.Conv2D(8, 3, padding="same")(x))
     x = k.GroupNormalization(4)(k.Conv2D(8, 3, padding="same")(x))
     if hasattr(k, "RMSNormalization"):  # Keras 3
@@ -379,16 +354,15 @@ def normalizations(line, x):
         "tf.keras, and so fails where that is Keras 3"
     },
 )
-def spectral_normalization(line, x):
-    k = line.layers
+def spectral_normalization(line, k, x):
     for _ in range(2):
         x = k.SpectralNormalization(k.Dense(12, activation="relu"))(x)
     return k.Dense(3)(x)
 
 
 @_entry((6, 6, 3), note="ConvNeXt: a branch times a small weight")
-def layer_scale(line, x):
-    k, mine = line.layers, conformance_layers.of(line)
+def layer_scale(line, k, x):
+    mine = conformance_layers.of(line)
     x = k.Conv2D(12, 3)(x)
     y = k.DepthwiseConv2D(3, padding="same")(x)
     y = k.Dense(24, activation="gelu")(k.LayerNormalization()(y))
@@ -397,8 +371,8 @@ def layer_scale(line, x):
 
 
 @_entry((6, 8), note="a token of zeros through which flow must pass")
-def class_token(line, x):
-    k, mine = line.layers, conformance_layers.of(line)
+def class_token(line, k, x):
+    mine = conformance_layers.of(line)
     x = mine.ClassToken()(k.Dense(12)(x))
     x = k.Add()([x, k.MultiHeadAttention(2, 6)(x, x)])
     return k.Dense(4)(x[:, 0])
@@ -408,8 +382,7 @@ def class_token(line, x):
 
 
 @_entry((8,), (8,), note="shared weights; equal inputs cancel")
-def siamese(line, x, y):
-    k = line.layers
+def siamese(line, k, x, y):
     tower = line.Sequential(
         [
             line.Input((8,)),
@@ -421,8 +394,7 @@ def siamese(line, x, y):
 
 
 @_entry((8,), (6, 4), note="two inputs, two outputs")
-def several_inputs_and_outputs(line, x, y):
-    k = line.layers
+def several_inputs_and_outputs(line, k, x, y):
     x = k.Dense(12, activation="relu")(x)
     y = k.Flatten()(k.Conv1D(6, 3, activation="relu")(y))
     z = k.Dense(12, activation="relu")(k.Concatenate()([x, y]))
@@ -430,8 +402,7 @@ def several_inputs_and_outputs(line, x, y):
 
 
 @_entry((8,), note="functional models three deep, the innermost shared")
-def nested(line, x):
-    k = line.layers
+def nested(line, k, x):
     tensor = line.Input((12,))
     inner = line.Model(tensor, k.Dense(12, activation="relu")(tensor))
     tensor = line.Input((12,))
@@ -443,8 +414,7 @@ def nested(line, x):
 
 
 @_entry((8, 8, 3), note="a backbone of another size, called anew")
-def backbone_and_head(line, x):
-    k = line.layers
+def backbone_and_head(line, k, x):
     image = line.Input((None, None, 3))
     y = k.Conv2D(8, 3, padding="same", use_bias=False)(image)
     y = k.ReLU()(k.BatchNormalization()(y))
@@ -473,28 +443,28 @@ def transformer(line):
 
 
 @_entry((8, 8, 3), note="opened within a graph of layers")
-def subclassed_block(line, x):
-    k, mine = line.layers, conformance_layers.of(line)
+def subclassed_block(line, k, x):
+    mine = conformance_layers.of(line)
     x = mine.Residual(8, strides=2)(k.Conv2D(6, 3, padding="same")(x))
     return k.Dense(3)(k.GlobalAveragePooling2D()(x))
 
 
 @_entry((8,), note="operations of TensorFlow, in a layer of Keras 3 too")
-def raw_tensorflow(line, x):
+def raw_tensorflow(line, k, x):
     mine = conformance_layers.of(line)
     x = mine.RawDense(12)(mine.RawDense(12)(x))
-    return line.layers.Dense(3)(x)
+    return k.Dense(3)(x)
 
 
 @_entry((6, 8), note="sizes are read, and computed with, when it runs")
-def sizes_at_run_time(line, x):
-    k, mine = line.layers, conformance_layers.of(line)
+def sizes_at_run_time(line, k, x):
+    mine = conformance_layers.of(line)
     x = mine.Folded(12)(mine.Folded(12)(x))
     return k.Dense(3)(k.GlobalAveragePooling1D()(x))
 
 
 @_entry((8,), note="weights of other names, which a layer says are prunable")
-def prunable_by_protocol(line, x):
-    k, mine = line.layers, conformance_layers.of(line)
+def prunable_by_protocol(line, k, x):
+    mine = conformance_layers.of(line)
     x = mine.LowRank(6)(k.Dense(12, activation="relu")(x))
     return k.Dense(3)(x)

@@ -6,30 +6,8 @@ The line's classes are made by functions, because a class has one base.
 import functools
 import types
 
-import keras
+import common
 import tensorflow as tf
-
-_TF = types.SimpleNamespace(
-    broadcast_to=tf.broadcast_to,
-    concatenate=tf.concat,
-    expand_dims=tf.expand_dims,
-    matmul=tf.matmul,
-    mean=tf.reduce_mean,
-    relu=tf.nn.relu,
-    reshape=tf.reshape,
-    shape=tf.shape,
-    sigmoid=tf.sigmoid,
-    softmax=tf.nn.softmax,
-    split=tf.split,
-    sqrt=tf.sqrt,
-    tanh=tf.tanh,
-    transpose=tf.transpose,
-)
-
-
-def ops(line):
-    """The operations that users of a line write: of Keras or TensorFlow."""
-    return keras.ops if line is keras else _TF
 
 
 @functools.lru_cache
@@ -50,7 +28,7 @@ def of(line):
 
 
 def _small_layers(line, _):
-    o = ops(line)
+    o = common.ops(line)
 
     class Wide(line.layers.Layer):
         """A layer that has a width, and is saved with it."""
@@ -60,14 +38,12 @@ def _small_layers(line, _):
             self.width = width
 
         def get_config(self):
-            """What the constructor takes."""
             return {**super().get_config(), "width": self.width}
 
     class LayerScale(line.layers.Layer):
         """Every channel times a small weight."""
 
         def build(self, shape):
-            """Makes the weight."""
             self.gamma = self.add_weight(
                 name="gamma",
                 shape=(shape[-1],),
@@ -76,14 +52,12 @@ def _small_layers(line, _):
             self.built = True
 
         def call(self, x):
-            """Returns x gamma."""
             return x * self.gamma
 
     class ClassToken(line.layers.Layer):
         """A token of zeros in front, and a weight for each position."""
 
         def build(self, shape):
-            """Makes the weights."""
             _, length, width = shape
             self.token = self.add_weight(
                 name="token", shape=(1, 1, width), initializer="zeros"
@@ -105,7 +79,6 @@ def _small_layers(line, _):
         """A dense layer with time as a part of the batch, for a while."""
 
         def build(self, shape):
-            """Makes the weights."""
             self.kernel = self.add_weight(
                 name="kernel", shape=(shape[-1], self.width)
             )
@@ -122,7 +95,6 @@ def _small_layers(line, _):
         """A dense layer in TensorFlow's own operations."""
 
         def build(self, shape):
-            """Makes the weights."""
             self.kernel = self.add_weight(
                 name="kernel", shape=(shape[-1], self.width)
             )
@@ -137,7 +109,6 @@ def _small_layers(line, _):
         """Two factors, neither called a kernel: tfmot's protocol names them."""
 
         def build(self, shape):
-            """Makes the weights."""
             self.left = self.add_weight(
                 name="left", shape=(shape[-1], self.width)
             )
@@ -167,7 +138,7 @@ def _small_layers(line, _):
 
 
 def _attention(line, known):
-    k, o = line.layers, ops(line)
+    k, o = line.layers, common.ops(line)
     heads = 2
 
     class Attention(known.Wide):
@@ -184,7 +155,6 @@ def _attention(line, known):
             self.project = k.Dense(width)
 
         def get_config(self):
-            """What the constructor takes."""
             return {**super().get_config(), "fused": self.fused}
 
         def _heads(self, x):
@@ -221,7 +191,6 @@ def _attention(line, known):
             self.mlp2 = k.Dense(width)
 
         def get_config(self):
-            """What the constructor takes."""
             return {**super().get_config(), "fused": self.fused}
 
         def call(self, x):
@@ -242,11 +211,9 @@ def _attention(line, known):
             self.head = k.Dense(5, activation="softmax")
 
         def get_config(self):
-            """What the constructor takes."""
             return {"width": self.width, "fused": self.fused}
 
         def call(self, x, training=None):
-            """Classifies images."""
             x = self.patch(x)
             x = o.reshape(x, (-1, x.shape[1] * x.shape[2], self.width))
             x = self.token(x)
@@ -258,7 +225,7 @@ def _attention(line, known):
 
 
 def _resnet(line, known):
-    k, o = line.layers, ops(line)
+    k, o = line.layers, common.ops(line)
 
     class Residual(known.Wide):
         """Two convolutions beside a skip, or beside a third."""
@@ -273,7 +240,6 @@ def _resnet(line, known):
             self.shortcut = k.Conv2D(width, 1, strides) if strides > 1 else None
 
         def get_config(self):
-            """What the constructor takes."""
             return {**super().get_config(), "strides": self.strides}
 
         def call(self, x, training=None):
@@ -297,11 +263,9 @@ def _resnet(line, known):
             self.head = k.Dense(4)
 
         def get_config(self):
-            """What the constructor takes."""
             return {"width": self.width}
 
         def call(self, x, training=None):
-            """Classifies images."""
             x = o.relu(self.stem(x))
             for block in self.blocks:
                 x = block(x, training=training)

@@ -1,74 +1,121 @@
 """Linearized models run by hand, for the tests of the linear rules."""
 
-import keras
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from synflow_tf import graph as graph_lib
 from synflow_tf import linearize
 from synflow_tf.graph import kernels as kernels_lib
 from synflow_tf.graph import variables
 
-# Where each line has its operations on symbolic tensors.
-OPS = {keras: keras.ops, tf_keras: tf}
+
+def chain(line, *layers, shape=(4,), dtype=None):
+    """One layer after the other, as a functional model."""
+    x = y = line.Input(shape, dtype=dtype)
+    for layer in layers:
+        y = layer(y)
+    return line.Model(x, y)
 
 
-def op(line, *names):
-    """The operation that a line has under one of some names."""
-    names = [name for name in names if hasattr(OPS[line], name)]
-    return getattr(OPS[line], names[0])
+def functional(line, function, *shapes):
+    """What a function makes of inputs of some shapes, as a model."""
+    inputs = [line.Input(shape) for shape in shapes]
+    return line.Model(inputs if inputs[1:] else inputs[0], function(*inputs))
 
 
-def custom(line, call, weights=(), name="custom", fill=None):
+def dense(line, units, name, **options):
+    """A Dense layer with a name."""
+    return line.layers.Dense(units, name=name, **options)
+
+
+def custom(line, function, weights=(), name="custom", **held):
     """A layer of a user's, that SynFlow must open.
 
     Args:
         line: the module `keras` or `tf_keras`.
-        call: function of the layer and its inputs.
+        function: its `call`, of the layer and its inputs.
         weights: dict of name to shape.
         name: str.
-        fill: dict of name of a weight to its value.
+        **held: its other attributes.
 
     Returns:
         A layer.
     """
 
     class Custom(line.layers.Layer):
+        def __init__(self):
+            super().__init__(name=name)
+            _set(self, held)
+
         def build(self, shape):
-            for weight, its_shape in dict(weights).items():
-                made = self.add_weight(
-                    name=weight, shape=its_shape, initializer="glorot_normal"
+            made = {
+                weight: self.add_weight(
+                    name=weight, shape=size, initializer="glorot_normal"
                 )
-                setattr(self, weight, made)
-                if fill and weight in fill:
-                    made.assign(fill[weight])
+                for weight, size in dict(weights).items()
+            }
+            _set(self, made)
             self.built = True
 
         def call(self, *inputs):
-            return call(self, *inputs)
+            return function(self, *inputs)
 
-    return Custom(name=name)
+    return Custom()
 
 
-def randomize(model, seed=0):
-    """Gives every weight random values of both signs, none near 0."""
-    rng = np.random.default_rng(seed)
+def net(line, function, *inputs, **held):
+    """A subclassed model.
+
+    Args:
+        line: the module `keras` or `tf_keras`.
+        function: its `call`; tf_keras wants the name `self`.
+        *inputs: what it is called on; it has random weights then.
+        **held: its attributes.
+
+    Returns:
+        A model.
+    """
+
+    class Net(line.Model):
+        call = function
+
+        def __init__(self):
+            super().__init__()
+            _set(self, held)
+
+    model = Net()
+    if not inputs:
+        return model
+    model(*inputs)
+    return randomize(model)
+
+
+def _set(instance, attributes):
+    for name, value in attributes.items():
+        setattr(instance, name, value)
+
+
+def randomize(model, signs=(-1.0, 1.0)):
+    """Gives every weight random values of some signs, none near 0."""
+    rng = np.random.default_rng(0)
     for weight in variables.weights(model):
         if tf.as_dtype(weight.variable.dtype).is_floating:
-            sign = rng.choice([-1.0, 1.0], weight.shape)
+            sign = rng.choice(signs, weight.shape)
             value = rng.uniform(0.1, 1.0, weight.shape)
             if "variance" not in weight.name:
                 value *= sign
             weight.variable.assign(value)
+    return model
+
+
+def magnitude(variable):
+    """The absolute values of a weight, float64."""
+    return np.abs(variables.value(variable).numpy().astype(np.float64))
 
 
 def magnitudes(model):
     """The absolute values of all weights, float64, by path."""
-    return {
-        w.path: np.abs(variables.value(w.variable).numpy().astype(np.float64))
-        for w in variables.weights(model)
-    }
+    return {w.path: magnitude(w.variable) for w in variables.weights(model)}
 
 
 def positive(*shape, seed=1):
@@ -91,7 +138,35 @@ def run(model, *inputs, rescale=False):
     return [output.numpy() * scale for output in outputs]
 
 
-def conserved(model, *inputs):
+def run_as_authors(model, *inputs):
+    """The outputs of the authors' variant: the model, all weights positive."""
+    weights = linearize.LinearWeights({}, tf.float64, rescale=False)
+    graph = linearize.plain(graph_lib.read(model))
+    return linearize.run(graph, weights, [tf.constant(x) for x in inputs])
+
+
+def computes(model, inputs, *expected, rtol=1e-12):
+    """Asserts what the linearized model's outputs are, axes of 1 aside."""
+    outputs = run(model, *inputs)
+    for output, value in zip(outputs, expected, strict=True):
+        close(np.squeeze(output), np.squeeze(value), rtol)
+
+
+def close(values, expected, rtol=1e-12):
+    """Asserts what an array is, or some arrays of a dict."""
+    if not isinstance(expected, dict):
+        values, expected = {"": values}, {"": expected}
+    for name, value in expected.items():
+        np.testing.assert_allclose(values[name], value, rtol=rtol, err_msg=name)
+
+
+def flow_is(scores, flow, *paths, rtol=1e-11):
+    """Asserts what R is, and that the scores of some kernels sum to it."""
+    close(10**scores.log10_flow, flow, rtol)
+    close({p: scores[p].sum() for p in paths}, dict.fromkeys(paths, flow), rtol)
+
+
+def conserved(model, *inputs, rescale=False):
     """Asserts R(2x) = 2 R(x), sum(x dR/dx) = R, and dR/dx >= 0.
 
     Where flow starts at constants, their ones count among x. Of models with
@@ -100,28 +175,21 @@ def conserved(model, *inputs):
     graph = lowered(model)
     inputs = [tf.constant(x) for x in inputs]
 
-    def flow(factor, watch=None):
-        weights = linearize.LinearWeights({}, tf.float64, rescale=False)
+    def flow(factor, watch=lambda tensors: None):
+        weights = linearize.LinearWeights({}, tf.float64, rescale=rescale)
         weights.unit *= factor
-        if watch is not None:
-            watch(weights.unit)
-        outputs = linearize.run(graph, weights, [factor * x for x in inputs])
-        return tf.add_n([tf.reduce_sum(y) for y in outputs]), weights.unit
+        sources = [*(factor * x for x in inputs), weights.unit]
+        watch(sources)
+        outputs = linearize.run(graph, weights, sources[:-1])
+        value = tf.add_n([tf.reduce_sum(y) for y in outputs])
+        return value, sources, 2.0 ** float(weights.range.exponent)
 
     with tf.GradientTape() as tape:
-        factor = tf.constant(1.0, tf.float64)
-        tape.watch([*inputs, factor])
-        value, unit = flow(factor, tape.watch)
-    *gradients, along = tape.gradient(
-        value, [*inputs, unit], unconnected_gradients="zero"
-    )
-    through = sum(
-        float(tf.reduce_sum(x * g))
-        for x, g in zip(inputs, gradients, strict=True)
-    )
-    through += float(unit * along)
-    assert float(value) > 0
+        value, sources, scale = flow(tf.constant(1.0, tf.float64), tape.watch)
+    gradients = tape.gradient(value, sources, unconnected_gradients="zero")
+    assert 0 < float(value) < np.inf
     assert all(float(tf.reduce_min(g)) >= 0 for g in gradients)
-    np.testing.assert_allclose(through, float(value), rtol=1e-12)
-    double, _ = flow(tf.constant(2.0, tf.float64))
-    np.testing.assert_allclose(float(double), 2 * float(value), rtol=1e-12)
+    pairs = zip(sources, gradients, strict=True)
+    close(sum(float(tf.reduce_sum(x * g)) for x, g in pairs), value)
+    double, _, other = flow(tf.constant(2.0, tf.float64))
+    close(other / scale * double, 2 * value)

@@ -1,5 +1,6 @@
 """Custom layers and subclassed models are opened, and left as they were."""
 
+import common
 import keras
 import linear
 import numpy as np
@@ -13,136 +14,116 @@ from synflow_tf.graph import variables
 
 def _block(line, depth=1):
     """A layer that holds a layer that holds ... two Dense layers."""
-    layers = line.layers
+    if depth > 1:
+        inner = _block(line, depth - 1)
+    else:
+        inner = line.layers.Dense(4, "relu")
 
-    class Block(layers.Layer):
-        def __init__(self, depth, **kwargs):
-            super().__init__(**kwargs)
-            if depth > 1:
-                self.inner = Block(depth - 1)
-            else:
-                self.inner = layers.Dense(4, "relu")
-            self.dense = layers.Dense(4)
+    def call(me, x):
+        return x + me.dense(me.inner(x))
 
-        def build(self, shape):
-            self.inner.build(shape)
-            self.dense.build(shape)
-            self.built = True
-
-        def call(self, x, training=None, mask=None):
-            y = self.dense(self.inner(x))
-            return x + y if training is not True else x
-
-    return Block(depth)
+    return linear.custom(
+        line, call, name="block", inner=inner, dense=line.layers.Dense(4)
+    )
 
 
-def _model(line, function, *shapes, **inner):
-    """A subclassed model with Dense layers (or others) as attributes."""
-
-    class Net(line.Model):
-        def __init__(self):
-            super().__init__()
-            for name, layer in inner.items():
-                setattr(self, name, layer)
-
-        def call(self, x, training=None, mask=None):
-            return function(self, x)
-
-    model = Net()
-    inputs = [np.ones((2, *shape), np.float32) for shape in shapes]
-    model(inputs if len(inputs) > 1 else inputs[0])
-    linear.randomize(model)
-    return model
+def _dense(line, units, name=None):
+    return linear.dense(line, units, name, use_bias=False)
 
 
-def _dense(line, units, **options):
-    return line.layers.Dense(units, use_bias=False, **options)
+def _chain(line, *layers):
+    return linear.randomize(linear.chain(line, *layers))
 
 
 def _kernel(layer):
-    return np.abs(layer.kernel.numpy().astype(np.float64))
+    return linear.magnitude(layer.kernel)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_layers_within_layers_are_opened(line, depth):
     block = _block(line, depth)
-    x = line.Input((4,))
-    model = line.Model(x, block(x))
-    linear.randomize(model)
-    expected = x = linear.positive(4)
-    chain = [block]
-    while hasattr(chain[-1], "inner"):
-        chain.append(chain[-1].inner)
-    expected = x @ _kernel(chain[-1])
-    for layer in chain[-2::-1]:
+    model = _chain(line, block)
+    x = linear.positive(4)
+
+    def expected(layer):
         # A block is x + dense(inner(x)), with the x it was given itself.
-        expected = x + expected @ _kernel(layer.dense)
-    (output,) = linear.run(model, x)
-    np.testing.assert_allclose(output, expected, rtol=1e-12)
+        if not hasattr(layer, "inner"):
+            return x @ _kernel(layer)
+        return x + expected(layer.inner) @ _kernel(layer.dense)
+
+    linear.computes(model, [x], expected(block))
     scores = synflow_tf.score(model)
-    inner = "/".join(["inner"] * depth)
-    assert f"{block.name}/{inner}/kernel" in scores
+    assert f"block/{'inner/' * depth}kernel" in scores
     assert len(scores) == depth + 1
 
 
-# name: what a layer is called on, and returns, in nested structures.
+# name: what a layer is called on, how it takes that, what it returns of its
+# first input and of the sum, and the sum in that.
 STRUCTURES = {
-    "list": lambda layer, a, b: layer([a, b])[1],
-    "dict": lambda layer, a, b: layer({"a": a, "b": b})["sum"],
-    "keywords": lambda layer, a, b: layer(a, other=b),
-    "nested": lambda layer, a, b: layer({"a": [a], "b": (b,)})[0]["x"],
+    "list": (
+        lambda a, b: [a, b],
+        lambda x: x,
+        lambda a, total: [a, total],
+        lambda y: y[1],
+    ),
+    "dict": (
+        lambda a, b: {"a": a, "b": b},
+        lambda x: (x["a"], x["b"]),
+        lambda a, total: {"sum": total, "a": a},
+        lambda y: y["sum"],
+    ),
+    "nested": (
+        lambda a, b: {"a": [a], "b": (b,)},
+        lambda x: (x["a"][0], x["b"][0]),
+        lambda a, total: [{"x": total}, a],
+        lambda y: y[0]["x"],
+    ),
 }
 
 
-@pytest.mark.parametrize("case", STRUCTURES)
-def test_lists_dicts_and_keywords_go_in_and_out(line, case):
-    first, second = _dense(line, 3, name="f"), _dense(line, 3, name="s")
-
-    class Both(line.layers.Layer):
-        def __init__(self):
-            super().__init__(name="both")
-            self.first, self.second = first, second
-
-        def build(self, *args, **kwargs):
-            self.first.build((None, 4))
-            self.second.build((None, 5))
-            self.built = True
-
-        def call(self, x, other=None):
-            if case == "list":
-                a, b = x
-            elif case == "keywords":
-                a, b = x, other
-            elif case == "dict":
-                a, b = x["a"], x["b"]
-            else:
-                (a,), (b,) = x["a"], x["b"]
-            total = self.first(a) + self.second(b)
-            return {
-                "list": [a, total],
-                "keywords": total,
-                "dict": {"sum": total, "a": a},
-                "nested": [{"x": total}, a],
-            }[case]
-
-    inputs = [line.Input((n,)) for n in (4, 5)]
-    model = line.Model(inputs, STRUCTURES[case](Both(), *inputs))
+def _check_sum(line, function, first, second):
+    """A function of two inputs is the sum of two Dense layers."""
+    model = linear.functional(line, function, (4,), (5,))
     linear.randomize(model)
     a, b = linear.positive(4), linear.positive(5)
-    (output,) = linear.run(model, a, b)
-    expected = a @ _kernel(first) + b @ _kernel(second)
-    np.testing.assert_allclose(output, expected, rtol=1e-12)
+    linear.computes(model, [a, b], a @ _kernel(first) + b @ _kernel(second))
     linear.conserved(model, a, b)
 
 
+@pytest.mark.parametrize("case", STRUCTURES)
+def test_lists_and_dicts_go_in_and_out(line, case):
+    given, taken, returned, found = STRUCTURES[case]
+
+    def call(me, x):
+        a, b = taken(x)
+        return returned(a, me.first(a) + me.second(b))
+
+    first, second = _dense(line, 3), _dense(line, 3)
+    layer = linear.custom(line, call, first=first, second=second)
+    _check_sum(line, lambda a, b: found(layer(given(a, b))), first, second)
+
+
+def test_keywords_go_in(line):
+    first, second = _dense(line, 3), _dense(line, 3)
+
+    class Both(line.layers.Layer):
+        def call(self, x, other=None):
+            return first(x) + second(other)
+
+    layer = Both()
+    layer.first, layer.second = first, second
+    _check_sum(line, lambda a, b: layer(a, other=b), first, second)
+
+
 def test_a_layer_that_is_called_twice_has_one_kernel(line):
+    def call(self, x):
+        return self.inner(self.inner(x))
+
     inner = _dense(line, 4)
-    model = _model(line, lambda me, x: me.inner(me.inner(x)), (4,), inner=inner)
-    w = _kernel(inner)
-    scores = synflow_tf.score(model)
-    ones = np.ones(4)
+    model = linear.net(line, call, np.ones((2, 4), np.float32), inner=inner)
+    w, ones = _kernel(inner), np.ones(4)
     expected = w * (np.outer(ones, w @ ones) + np.outer(ones @ w, ones))
-    np.testing.assert_allclose(scores["inner/kernel"], expected, rtol=1e-12)
+    linear.close(synflow_tf.score(model)["inner/kernel"], expected)
 
 
 @pytest.mark.parametrize("held", ["list", "dict", "tuple"])
@@ -160,57 +141,44 @@ def test_weights_in_lists_and_dicts_of_a_layer_are_seen(line, held):
         def call(self, x):
             made = self.made
             for w in made.values() if held == "dict" else made:
-                x = linear.op(line, "matmul")(x, w)
+                x = common.ops(line).matmul(x, w)
             return x
 
     layer = Many(name="many")
-    x = line.Input((4,))
-    model = line.Model(x, layer(x))
-    linear.randomize(model)
-    w = [np.abs(v.astype(np.float64)) for v in layer.get_weights()]
+    model = _chain(line, layer)
+    w = [linear.magnitude(v) for v in layer.weights]
+    product = w[0] @ w[1] @ w[2]
     x = linear.positive(4)
-    (output,) = linear.run(model, x)
-    np.testing.assert_allclose(output, x @ w[0] @ w[1] @ w[2], rtol=1e-12)
+    linear.computes(model, [x], x @ product)
     scores = synflow_tf.score(model, prunable=lambda _, weight: True)
-    flow = (np.ones(4) @ w[0] @ w[1] @ w[2]).sum()
     assert len(scores) == 3
-    for score in scores.values():
-        np.testing.assert_allclose(score.sum(), flow, rtol=1e-12)
+    linear.flow_is(scores, product.sum(), *scores)
     made = layer.made.values() if held == "dict" else layer.made
     assert [id(v) for v in made] == [id(v) for v in layer.weights]
 
 
 def test_a_weight_that_is_read_transposed_has_its_score(line):
-    matmul, turn = linear.op(line, "matmul"), linear.op(line, "transpose")
+    o = common.ops(line)
     layer = linear.custom(
         line,
-        lambda me, x: matmul(matmul(x, me.kernel), turn(me.kernel)),
+        lambda me, x: o.matmul(o.matmul(x, me.kernel), o.transpose(me.kernel)),
         {"kernel": (4, 3)},
         "tied",
     )
-    x = line.Input((4,))
-    model = line.Model(x, layer(x))
-    linear.randomize(model)
+    scores = synflow_tf.score(_chain(line, layer))
     w, ones = _kernel(layer), np.ones(4)
-    scores = synflow_tf.score(model)
     # R = 1 W W^T 1: by both places where W stands.
-    expected = 2 * w * np.outer(ones, ones @ w)
-    np.testing.assert_allclose(scores["tied/kernel"], expected, rtol=1e-12)
+    linear.close(scores["tied/kernel"], 2 * w * np.outer(ones, ones @ w))
 
 
 def test_training_and_mask_are_those_of_inference(line):
-    layers = line.layers
-
-    class Own(layers.Layer):
+    class Own(line.layers.Layer):
         def call(self, x, training=None, mask=None):
             return x * 100.0 if training or mask is not None else x * 2.0
 
-    x = line.Input((3, 4))
-    y = Own()(layers.Masking()(x))
-    model = line.Model(x, y)
+    model = linear.chain(line, line.layers.Masking(), Own(), shape=(3, 4))
     x = linear.positive(3, 4)
-    (output,) = linear.run(model, x)
-    np.testing.assert_allclose(output, model.predict(x, verbose=0), rtol=1e-6)
+    linear.computes(model, [x], model.predict(x, verbose=0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("how", ["build", "data"])
@@ -237,166 +205,120 @@ def test_a_subclassed_model_is_built_either_way(line, how):
         model(np.ones((2, 4), np.float32))
     linear.randomize(model)
     a, b = _kernel(model.a), _kernel(model.b)
-    scores = synflow_tf.score(model)
-    np.testing.assert_allclose(scores["a/kernel"], a * b.sum(1), rtol=1e-12)
-    np.testing.assert_allclose(
-        scores["b/kernel"], a.sum(0)[:, None] * b, rtol=1e-12
-    )
+    expected = {"a/kernel": a * b.sum(1), "b/kernel": a.sum(0)[:, None] * b}
+    linear.close(synflow_tf.score(model), expected)
 
 
-@pytest.mark.parametrize("how", ["list", "dict", "arguments"])
+def _sum(self, left, right):
+    return self.a(left) + self.b(right)
+
+
+# name: a model's `call`, and what it is called on.
+TWO_INPUTS = {
+    "list": (lambda self, x: _sum(self, *x), lambda *x: [list(x)]),
+    "dict": (
+        lambda self, x: _sum(self, x["l"], x["r"]),
+        lambda x, y: [{"l": x, "r": y}],
+    ),
+    "arguments": (_sum, lambda *x: x),
+}
+
+
+@pytest.mark.parametrize("how", TWO_INPUTS)
 def test_a_subclassed_model_has_two_inputs(line, how):
-    class Net(line.Model):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = _dense(line, 3), _dense(line, 3)
-
-        if how == "arguments":
-
-            def call(self, left, right):
-                return self.a(left) + self.b(right)
-
-        else:
-
-            def call(self, x):
-                left, right = x if how == "list" else (x["l"], x["r"])
-                return self.a(left) + self.b(right)
-
-    model = Net()
-    left, right = np.ones((2, 4), np.float32), np.ones((2, 5), np.float32)
-    if how == "list":
-        model([left, right])
-    elif how == "dict":
-        model({"l": left, "r": right})
-    else:
-        model(left, right)
-    linear.randomize(model)
+    call, given = TWO_INPUTS[how]
+    inputs = np.ones((2, 4), np.float32), np.ones((2, 5), np.float32)
+    a, b = _dense(line, 3), _dense(line, 3)
+    model = linear.net(line, call, *given(*inputs), a=a, b=b)
     if how == "arguments" and line is keras:
         # Keras 3 does not remember the shape of a second argument.
         with pytest.raises(ValueError, match="'right'.*`inputs=`"):
             synflow_tf.score(model)
-        scores = synflow_tf.score(model, inputs=[left, right])
+        scores = synflow_tf.score(model, inputs=list(inputs))
     else:
         scores = synflow_tf.score(model)
-    flow = _kernel(model.a).sum() + _kernel(model.b).sum()
-    np.testing.assert_allclose(10**scores.log10_flow, flow, rtol=1e-9)
-    np.testing.assert_allclose(scores["a/kernel"], _kernel(model.a), rtol=1e-12)
-    np.testing.assert_allclose(scores["b/kernel"], _kernel(model.b), rtol=1e-12)
+    linear.flow_is(scores, _kernel(a).sum() + _kernel(b).sum())
+    linear.close(scores, {"a/kernel": _kernel(a), "b/kernel": _kernel(b)})
 
 
 @pytest.mark.parametrize("subclassed", [False, True])
 def test_open_sizes_are_those_of_inputs(line, subclassed):
-    layers = line.layers
     inner = _dense(line, 4)
-
-    class Block(layers.Layer):
-        def __init__(self):
-            super().__init__(name="block")
-            self.inner = inner
-
-        def build(self, shape):
-            self.inner.build(shape)
-            self.built = True
-
-        def call(self, x):
-            return x + self.inner(x)
-
+    block = linear.custom(line, lambda me, x: x + me.inner(x), inner=inner)
     if subclassed:
-        block = Block()
-        model = _model(line, lambda me, x: me.block(x), (7, 4), block=block)
         # It has been called on 7 steps, and is scored for them.
-        six = np.zeros((2, 6, 4), np.float32)
-        expected = [
-            (synflow_tf.score(model), 7),
-            (synflow_tf.score(model, inputs=six), 6),
-        ]
+        seven = np.ones((2, 7, 4), np.float32)
+        model = linear.net(line, lambda self, x: self.b(x), seven, b=block)
+        given = [(None, 7), (np.zeros((2, 6, 4), np.float32), 6)]
     else:
-        x = line.Input((None, 4))
-        model = line.Model(x, Block()(x))
-        linear.randomize(model)
+        model = linear.randomize(linear.chain(line, block, shape=(None, 4)))
         with pytest.raises(ValueError, match="`inputs=`"):
             synflow_tf.score(model)
-        expected = [
-            (synflow_tf.score(model, inputs=tf.TensorSpec((1, n, 4))), n)
-            for n in (3, 6)
-        ]
-    for scores, steps in expected:
-        (score,) = scores.values()
-        np.testing.assert_allclose(score, steps * _kernel(inner), rtol=1e-12)
+        given = [(tf.TensorSpec((1, n, 4)), n) for n in (3, 6)]
+    for inputs, steps in given:
+        (score,) = synflow_tf.score(model, inputs=inputs).values()
+        linear.close(score, steps * _kernel(inner))
 
 
 def _state(model):
     """What scoring must leave alone, besides the weights."""
-    flat = list(model._flatten_layers(include_self=True, recursive=True))
     return [
         (
             len(getattr(layer, "_inbound_nodes", ())),
             len(getattr(layer, "_outbound_nodes", ())),
-            sorted(k for k in vars(layer)),
+            sorted(vars(layer)),
             len(layer.losses),
         )
-        for layer in flat
+        for layer in model._flatten_layers(include_self=True, recursive=True)
     ]
 
 
 def test_losses_nodes_and_attributes_stay_as_they_are(line):
-    layers = line.layers
+    layers, regularizers = line.layers, line.regularizers
 
-    class Own(layers.Layer):
-        def __init__(self):
-            super().__init__(name="own")
-            self.dense = layers.Dense(
-                4,
-                activity_regularizer=line.regularizers.L2(0.1),
-                kernel_regularizer=line.regularizers.L1(0.1),
-            )
+    def call(me, x):
+        y = me.dense(x)
+        me.add_loss(common.ops(line).sum(y) * 0.01)
+        return y
 
-        def build(self, shape):
-            self.dense.build(shape)
-            self.built = True
-
-        def call(self, x):
-            y = self.dense(x)
-            self.add_loss(linear.op(line, "reduce_sum", "sum")(y) * 0.01)
-            return y
-
-    x = line.Input((4,))
-    y = layers.Dense(4, activity_regularizer="l2", name="plain")(x)
-    own = Own()
-    model = line.Model(x, own(y))
-    linear.randomize(model)
+    plain = layers.Dense(4, activity_regularizer="l2", name="plain")
+    dense = layers.Dense(
+        4,
+        activity_regularizer=regularizers.L2(0.1),
+        kernel_regularizer=regularizers.L1(0.1),
+    )
+    model = _chain(line, plain, linear.custom(line, call, dense=dense))
     data = np.ones((2, 4), np.float32)
-    model(data)
-    losses = sorted(float(loss) for loss in model.losses)
+
+    def losses():
+        model(data)
+        return sorted(float(loss) for loss in model.losses)
+
+    expected = losses()
+    assert len(expected) >= 3
     before, weights = _state(model), model.get_weights()
-    scores = synflow_tf.score(model)
-    kernels = [_kernel(model.get_layer("plain")), _kernel(own.dense)]
-    flow = (kernels[0] @ kernels[1]).sum()
-    np.testing.assert_allclose(scores.log10_flow, np.log10(flow), rtol=1e-12)
+    flow = (_kernel(plain) @ _kernel(dense)).sum()
+    linear.flow_is(synflow_tf.score(model), flow)
     masks = synflow_tf.compute_masks(model, 0.5, rounds=2, progress=False)
     assert not masks.findings
     assert _state(model) == before
     for old, new in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
-    model(data)
-    again = sorted(float(loss) for loss in model.losses)
-    assert len(losses) >= 3
-    np.testing.assert_allclose(again, losses, rtol=1e-6)
+    linear.close(losses(), expected, rtol=1e-6)
 
 
 def test_the_output_of_a_layer_of_the_model_is_still_known(line):
     layers = line.layers
-    block = _block(line, 2)
-    x = line.Input((4,))
-    y = layers.Dense(4, name="plain")(x)
-    model = line.Model(x, layers.LSTM(3)(layers.Reshape((1, 4))(block(y))))
+    block, plain = _block(line, 2), layers.Dense(4, name="plain")
+    after = layers.Reshape((1, 4)), layers.LSTM(3)
+    model = linear.chain(line, plain, block, *after)
     synflow_tf.score(model)
     part = line.Model(model.input, model.get_layer("plain").output)
     other = line.Model(model.input, block.output)
     data = linear.positive(4).astype(np.float32)
-    kernel, bias = model.get_layer("plain").get_weights()
-    np.testing.assert_allclose(part(data), data @ kernel + bias, rtol=1e-5)
-    np.testing.assert_allclose(other(data), block(part(data)), rtol=1e-5)
+    kernel, bias = plain.get_weights()
+    linear.close(part(data), data @ kernel + bias, rtol=1e-5)
+    linear.close(other(data), block(part(data)), rtol=1e-5)
 
 
 def test_paths_are_the_same_after_loading(line, tmp_path):
@@ -425,13 +347,9 @@ def test_paths_are_the_same_after_loading(line, tmp_path):
     names = [layer.name for layer in model.stack]
     assert names != [layer.name for layer in loaded.stack]
     scores, again = synflow_tf.score(model), synflow_tf.score(loaded)
-    assert list(again) == list(scores)
-    assert list(scores) == [
-        "stack/0/kernel",
-        "stack/1/kernel",
-        "named/head/kernel",
-    ]
-    for path in scores:
+    paths = ["stack/0/kernel", "stack/1/kernel", "named/head/kernel"]
+    assert list(scores) == list(again) == paths
+    for path in paths:
         np.testing.assert_array_equal(again[path], scores[path])
     masks = synflow_tf.compute_masks(model, 0.5, rounds=2, progress=False)
     masks.apply(loaded)
@@ -441,24 +359,11 @@ def test_paths_are_the_same_after_loading(line, tmp_path):
 
 
 def test_a_model_of_models_is_read_as_one(line):
-
-    class Inner(line.Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = _dense(line, 4)
-
-        def call(self, x):
-            return self.dense(x)
-
-    x = line.Input((4,))
-    part = line.Model(x, _dense(line, 4, name="p")(x), name="part")
-    chain = line.Sequential([line.Input((4,)), Inner()])
-    x = line.Input((4,))
-    model = line.Model(x, part(chain(part(x))))
-    linear.randomize(model)
-    p = _kernel(part.get_layer("p"))
-    inner = _kernel(chain.layers[-1].dense)
-    x = linear.positive(4)
-    (output,) = linear.run(model, x)
-    np.testing.assert_allclose(output, x @ p @ inner @ p, rtol=1e-12)
+    dense, last = _dense(line, 4), _dense(line, 4, "p")
+    inner = linear.net(line, lambda self, x: self.dense(x), dense=dense)
+    part = linear.chain(line, last)
+    chain = line.Sequential([line.Input((4,)), inner])
+    model = _chain(line, part, chain, part)
+    p, x = _kernel(last), linear.positive(4)
+    linear.computes(model, [x], x @ p @ _kernel(dense) @ p)
     assert len(synflow_tf.score(model)) == 2

@@ -1,6 +1,5 @@
 """What holds for any model, on each of the table, in both Keras lines."""
 
-import dataclasses
 import functools
 import typing
 from unittest import mock
@@ -8,15 +7,13 @@ from unittest import mock
 import common
 import conformance
 import conformance_layers
+import linear
 import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn import datasets
 
 import synflow_tf
-from synflow_tf import graph as graph_lib
-from synflow_tf import linearize
-from synflow_tf.graph import kernels as kernels_lib
 from synflow_tf.graph import variables
 from synflow_tf.linearize import rescaling
 
@@ -67,32 +64,24 @@ def _cases(names=tuple(conformance.TABLE), in_turn=False):
     return pytest.mark.parametrize("name, line", cases, scope="module")
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
+class State(typing.NamedTuple):
     """All of a model that scoring must leave as it was.
 
     Attributes:
-        values: list of arrays, those of its variables.
-        nodes: list of pairs of int, how often Keras noted that a layer was
-            called, and that its output was used.
-        predictions: list of arrays.
+        nodes: for each layer, how often Keras noted that it was called, and
+            that its output was used.
+        arrays: list, the values of its variables and its predictions.
     """
 
-    values: list
     nodes: list
-    predictions: list
+    arrays: list
 
 
 def _state(model, x):
     layers = model._flatten_layers(include_self=True, recursive=True)
-    return State(
-        [np.array(variables.value(v)) for v in model.variables],
-        [
-            (len(layer._inbound_nodes), len(layer._outbound_nodes))
-            for layer in layers
-        ],
-        _predict(model, x),
-    )
+    nodes = [(len(y._inbound_nodes), len(y._outbound_nodes)) for y in layers]
+    arrays = [np.array(variables.value(v)) for v in model.variables]
+    return State(nodes, arrays + _predict(model, x))
 
 
 def _predict(model, x):
@@ -101,8 +90,7 @@ def _predict(model, x):
     return [np.array(y) for y in outputs]
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
+class Result(typing.NamedTuple):
     """What was computed of a model, and the model before and after."""
 
     model: typing.Any
@@ -160,8 +148,8 @@ def _fit(entry, model, optimizer, **kwargs):
 def _kernels(model):
     """The values of the prunable weights, by path."""
     return {
-        weight.path: np.array(variables.value(weight.variable))
-        for weight in variables.prunable_weights(model)
+        w.path: np.array(variables.value(w.variable))
+        for w in variables.prunable_weights(model)
     }
 
 
@@ -176,47 +164,6 @@ def _check_training_kept(masks, before, after):
     assert trained > masks.kept / 4
 
 
-def _check_homogeneous(model, inputs):
-    """R(2x) = 2 R(x), sum(x dR/dx) = R, and dR/dx >= 0.
-
-    What flow starts as at a table or a constant is part of the input.
-    """
-    graph = graph_lib.read(model)
-    floats = [value.is_flow for value in graph.inputs]
-    inputs = [x for x, is_float in zip(inputs, floats, strict=True) if is_float]
-    graph = linearize.lower(graph, kernels_lib.contracted(graph))
-
-    def flow(weights, inputs):
-        outputs = linearize.run(graph, weights, inputs)
-        return tf.add_n([tf.reduce_sum(y) for y in outputs])
-
-    weights = linearize.LinearWeights({}, tf.float64)
-    unit = weights.unit
-    with tf.GradientTape() as tape:
-        tape.watch([*inputs, unit])
-        value = flow(weights, inputs)
-    gradients = tape.gradient(
-        value,
-        [*inputs, unit],
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
-    terms = zip([*inputs, unit], gradients, strict=True)
-    through = sum(float(tf.reduce_sum(x * g)) for x, g in terms)
-    assert 0 < float(value) < np.inf
-    assert all(float(tf.reduce_min(g)) >= 0 for g in gradients)
-    np.testing.assert_allclose(through, value, rtol=1e-9)
-    doubled = linearize.LinearWeights({}, tf.float64)
-    doubled.unit *= 2
-    twice = flow(doubled, [2 * x for x in inputs])
-    twice *= 2 ** (doubled.range.exponent - weights.range.exponent)
-    np.testing.assert_allclose(twice, 2 * value, rtol=1e-9)
-
-
-def _positive(shape, seed=0):
-    rng = np.random.default_rng(seed)
-    return tf.constant(rng.uniform(0.1, 1.0, (1, *shape)))
-
-
 @_cases()
 def test_scores_are_finite_and_no_kernel_is_without(name, line):
     result = _computed(name, line)
@@ -226,8 +173,7 @@ def test_scores_are_finite_and_no_kernel_is_without(name, line):
     for path, scores in result.scores.items():
         assert scores.shape == kernels[path].shape
         assert np.isfinite(scores).all()
-        assert (scores >= 0).all()
-        assert scores.any()
+        assert scores.min() >= 0 and scores.any()
 
 
 @_cases()
@@ -235,8 +181,9 @@ def test_scores_are_finite_and_no_kernel_is_without(name, line):
 def test_the_flow_is_homogeneous_and_conserved(name, line):
     entry = conformance.TABLE[name]
     model = _computed(name, line).model
-    inputs = [_positive(s, seed) for seed, s in enumerate(entry.shapes)]
-    _check_homogeneous(model, inputs)
+    shapes = () if entry.vocabulary else entry.shapes
+    inputs = [linear.positive(*s, seed=n) for n, s in enumerate(shapes)]
+    linear.conserved(model, *inputs, rescale=True)
 
 
 @_cases()
@@ -256,13 +203,9 @@ def test_scoring_leaves_the_model_as_it_was(name, line):
     result = _computed(name, line)
     for state in (result.between, result.after):
         assert state.nodes == result.before.nodes
-        pairs = [(result.before.values, state.values)]
-        pairs += [(result.before.predictions, state.predictions)]
-        for old, new in pairs:
-            assert len(old) == len(new)
-            for a, b in zip(old, new, strict=True):
-                assert a.dtype == b.dtype
-                np.testing.assert_array_equal(a, b)
+        for a, b in zip(result.before.arrays, state.arrays, strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
     for variable in result.model.weights:
         assert variables.get_constraint(variable) is None
 
@@ -318,17 +261,15 @@ def test_queries_keys_and_values_of_one_kernel_all_keep_weights(line):
     masks = _computed("fused_transformer", line).masks
     for block in range(2):
         mask = masks[f"blocks/{block}/attention/qkv/kernel"]
-        width = mask.shape[0]
-        assert mask.shape == (width, 3 * width)
-        for part in np.split(mask, 3, axis=1):
-            assert part.any()
+        assert mask.shape[1] == 3 * mask.shape[0]
+        assert all(part.any() for part in np.split(mask, 3, axis=1))
 
 
 def test_both_halves_of_a_gated_linear_unit_have_scores(line):
     kernel, _ = _computed("gated_linear_unit", line).scores.values()
-    sums = [part.sum() for part in np.split(kernel, 2, axis=1)]
-    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-9)
-    assert sums[0] > 0
+    first, second = (part.sum() for part in np.split(kernel, 2, axis=1))
+    linear.close(first, second)
+    assert first > 0
 
 
 def test_what_a_layer_says_is_prunable_is_pruned(line):
@@ -340,17 +281,17 @@ def test_what_a_layer_says_is_prunable_is_pruned(line):
 def _functional_twin(line):
     """The graph of layers that `conformance_layers`' ResNet stands for."""
     k = line.layers
-    inputs = x = line.Input((8, 8, 3))
-    x = k.ReLU()(k.Conv2D(6, 3, padding="same", name="stem")(x))
+
+    def conv(x, width, strides=1, **options):
+        return k.Conv2D(width, 3, strides, padding="same", **options)(x)
+
+    inputs = line.Input((8, 8, 3))
+    x = k.ReLU()(conv(inputs, 6, name="stem"))
     for i, (width, strides) in enumerate([(6, 1), (12, 2), (12, 1)]):
         name = f"blocks_{i}_"
-        y = k.Conv2D(
-            width, 3, strides, "same", use_bias=False, name=name + "conv1"
-        )(x)
+        y = conv(x, width, strides, use_bias=False, name=name + "conv1")
         y = k.ReLU()(k.BatchNormalization(name=name + "bn1")(y))
-        y = k.Conv2D(
-            width, 3, padding="same", use_bias=False, name=name + "conv2"
-        )(y)
+        y = conv(y, width, use_bias=False, name=name + "conv2")
         y = k.BatchNormalization(name=name + "bn2")(y)
         if strides > 1:
             x = k.Conv2D(width, 1, strides, name=name + "shortcut")(x)
@@ -427,9 +368,8 @@ def _trained_on_digits(line):
 def test_the_scores_of_a_trained_chain_sum_to_the_flow_in_every_layer(line):
     scores = synflow_tf.score(_trained_on_digits(line))
     assert len(scores) == 3
-    sums = [score.sum() for score in scores.values()]
-    np.testing.assert_allclose(sums, 10**scores.log10_flow, rtol=1e-9)
+    linear.flow_is(scores, 10**scores.log10_flow, *scores)
 
 
 def test_the_flow_of_a_trained_model_is_homogeneous(line):
-    _check_homogeneous(_trained_on_digits(line), [_positive((8, 8, 1))])
+    linear.conserved(_trained_on_digits(line), linear.positive(8, 8, 1))

@@ -1,128 +1,125 @@
 """One projection that feeds gate and trunk, as if it were several."""
 
+import common
 import linear
 import numpy as np
 import pytest
 
 import synflow_tf
-from synflow_tf.graph import variables
 
 _T, _D, _K = 3, 4, 2  # Steps, width, size of the queries, keys and values.
 
 
-def _parts(line, how, y, count):
-    """The `count` parts of a projection (1, 3, count * 2), cut some way."""
-    if how == "split":
-        split = linear.op(line, "split")
-        return split(y, count, axis=-1)
-    if how == "slices":
-        return [y[..., i * _K : (i + 1) * _K] for i in range(count)]
-    reshape = linear.op(line, "reshape")
-    y = reshape(y, (-1, _T, count, _K))
-    if how == "unstack":
-        return linear.op(line, "unstack")(y, count, axis=2)
-    if how == "reshape, index":
-        return [y[:, :, i] for i in range(count)]
-    y = linear.op(line, "transpose")(y, (2, 0, 1, 3))
-    if how == "transpose, index":
-        return [y[i] for i in range(count)]
-    take = linear.op(line, "gather", "take")
-    return [take(y, i, axis=0) for i in range(count)]
+def _stacked(o, y, count):
+    return o.reshape(y, (-1, _T, count, _K))
 
 
-def _attention(line, q, k, v):
-    turned = linear.op(line, "transpose")(k, (0, 2, 1))
-    a = linear.op(line, "matmul")(q, turned) * 0.5
-    a = line.layers.Softmax()(a)
-    return linear.op(line, "matmul")(a, v)
+def _turned(o, y, count):
+    return o.transpose(_stacked(o, y, count), (2, 0, 1, 3))
 
 
-def _glu(line, a, b):
-    return a * linear.op(line, "sigmoid")(b)
+def _indexed(o, y, count):
+    y = _stacked(o, y, count)
+    return [y[:, :, i] for i in range(count)]
 
 
-def _swiglu(line, a, b):
-    return line.layers.Activation("swish")(b) * a
+def _turned_and_indexed(o, y, count):
+    y = _turned(o, y, count)
+    return [y[i] for i in range(count)]
 
 
-def _highway(line, h, z):
-    z = linear.op(line, "sigmoid")(z)
-    return z * h
+def _turned_and_taken(o, y, count):
+    y = _turned(o, y, count)
+    return [o.take(y, i, axis=0) for i in range(count)]
 
 
-def _lstm(line, i, f, c, o):
-    i, f, o = (linear.op(line, "sigmoid")(x) for x in (i, f, o))
-    tanh = linear.op(line, "tanh")
-    state = i * tanh(c)
-    return o * tanh(state + f * state)
+# name: how a projection (1, 3, count * 2) is cut into its parts.
+HOWS = {
+    "split": lambda o, y, count: o.split(y, count, axis=-1),
+    "slices": lambda o, y, count: [
+        y[..., i * _K : (i + 1) * _K] for i in range(count)
+    ],
+    "unstack": lambda o, y, count: o.unstack(
+        _stacked(o, y, count), count, axis=2
+    ),
+    "reshape, index": _indexed,
+    "transpose, index": _turned_and_indexed,
+    "transpose, take": _turned_and_taken,
+}
+
+
+def _attention(o, q, k, v):
+    a = o.softmax(o.matmul(q, o.transpose(k, (0, 2, 1))) * 0.5)
+    return o.matmul(a, v)
+
+
+def _lstm(o, i, f, c, out):
+    i, f, out = (o.sigmoid(x) for x in (i, f, out))
+    state = i * o.tanh(c)
+    return out * o.tanh(state + f * state)
 
 
 # name: what joins the parts, and how many.
 JOINS = {
     "attention": (_attention, 3),
-    "glu": (_glu, 2),
-    "swiglu": (_swiglu, 2),
-    "highway": (_highway, 2),
+    "glu": (lambda o, a, b: a * o.sigmoid(b), 2),
+    "swiglu": (lambda o, a, b: o.silu(b) * a, 2),
+    "highway": (lambda o, h, z: o.sigmoid(z) * h, 2),
     "lstm": (_lstm, 4),
 }
-HOWS = [
-    "split",
-    "slices",
-    "unstack",
-    "reshape, index",
-    "transpose, index",
-    "transpose, take",
-]
+
+
+def _model(line, join, projected):
+    """Two layers, and between them a projection whose parts are joined."""
+    before, after = (
+        linear.dense(line, units, name, use_bias=False)
+        for units, name in ((_D, "before"), (3, "after"))
+    )
+    join, count = JOINS[join]
+    o = common.ops(line)
+    return linear.functional(
+        line,
+        lambda x: after(join(o, *projected(o, before(x), count))),
+        (_T, _D),
+    )
 
 
 def _fused(line, how, join, bias=False, norm=False):
-    join, count = JOINS[join]
-    layers = line.layers
-    x = line.Input((_T, _D))
-    h = layers.Dense(_D, use_bias=False, name="before")(x)
-    y = layers.Dense(count * _K, use_bias=bias, name="fused")(h)
-    if norm:
-        y = layers.LayerNormalization(name="norm")(y)
-    out = join(line, *_parts(line, how, y, count))
-    out = layers.Dense(3, use_bias=False, name="after")(out)
-    return line.Model(x, out)
+    def projected(o, h, count):
+        y = linear.dense(line, count * _K, "fused", use_bias=bias)(h)
+        if norm:
+            y = line.layers.LayerNormalization(name="norm")(y)
+        return HOWS[how](o, y, count)
+
+    return _model(line, join, projected)
 
 
 def _separate(line, join):
-    join, count = JOINS[join]
-    layers = line.layers
-    x = line.Input((_T, _D))
-    h = layers.Dense(_D, use_bias=False, name="before")(x)
-    parts = [
-        layers.Dense(_K, use_bias=False, name=f"part{i}")(h)
-        for i in range(count)
-    ]
-    out = layers.Dense(3, use_bias=False, name="after")(join(line, *parts))
-    return line.Model(x, out)
+    def projected(o, h, count):
+        names = [f"part{i}" for i in range(count)]
+        return [linear.dense(line, _K, n, use_bias=False)(h) for n in names]
+
+    return _model(line, join, projected)
 
 
 def _check(fused, separate):
     """The fused kernel's column blocks score like the separate kernels."""
     linear.randomize(fused)
-    values = {
-        w.path: variables.value(w.variable).numpy()
-        for w in variables.weights(fused)
+    kernels = {
+        name: fused.get_layer(name).kernel.numpy()
+        for name in ("before", "fused", "after")
     }
-    kernel = values["fused/kernel"]
-    for layer in separate.layers:
-        if layer.name in ("before", "after"):
-            layer.kernel.assign(values[f"{layer.name}/kernel"])
-        elif layer.name.startswith("part"):
-            i = int(layer.name[4:])
-            layer.kernel.assign(kernel[:, i * _K : (i + 1) * _K])
-    scores, parts = synflow_tf.score(fused), synflow_tf.score(separate)
-    np.testing.assert_allclose(scores.log10_flow, parts.log10_flow, rtol=1e-12)
-    blocks = [parts[path] for path in sorted(parts) if path[:4] == "part"]
+    count = kernels["fused"].shape[1] // _K
+    blocks = np.split(kernels.pop("fused"), count, axis=1)
+    kernels.update((f"part{i}", block) for i, block in enumerate(blocks))
+    for name, kernel in kernels.items():
+        separate.get_layer(name).kernel.assign(kernel)
+    scores, parts = synflow_tf.score(fused), dict(synflow_tf.score(separate))
+    blocks = [parts.pop(f"part{i}/kernel") for i in range(count)]
     expected = np.concatenate(blocks, axis=1)
     assert (expected > 0).all()
-    np.testing.assert_allclose(scores["fused/kernel"], expected, rtol=1e-12)
-    for path in ("before/kernel", "after/kernel"):
-        np.testing.assert_allclose(scores[path], parts[path], rtol=1e-12)
+    linear.close(scores, parts | {"fused/kernel": expected})
+    linear.flow_is(scores, parts["after/kernel"].sum())
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -145,17 +142,14 @@ def test_the_separate_gates_of_an_lstm_are_those_of_numpy(line):
     trunk = 2 * x @ w["part2/kernel"]
     flow = (trunk @ w["after/kernel"]).sum()
     scores = synflow_tf.score(model)
-    np.testing.assert_allclose(10**scores.log10_flow, flow, rtol=1e-9)
+    linear.flow_is(scores, flow)
     after = w["after/kernel"].sum(1)
     # Gates: o passes all of the flow, f one half of it, i all of it.
     for i, share in ((0, 1), (1, 0.5), (3, 1)):
         kernel = w[f"part{i}/kernel"]
-        g = x @ kernel
-        through = share * trunk * after / g
+        through = share * trunk * after / (x @ kernel)
         expected = x.T @ through * kernel
-        np.testing.assert_allclose(
-            scores[f"part{i}/kernel"], expected, rtol=1e-11
-        )
+        linear.close(scores[f"part{i}/kernel"], expected, rtol=1e-11)
 
 
 def test_a_fused_projection_with_normalization_scores_in_every_column(line):
@@ -164,7 +158,7 @@ def test_a_fused_projection_with_normalization_scores_in_every_column(line):
     scores = synflow_tf.score(model)
     assert (scores["fused/kernel"] > 0).all()
     blocks = scores["fused/kernel"].reshape(_D, 3, _K).sum((0, 2))
-    np.testing.assert_allclose(blocks, 10**scores.log10_flow, rtol=1e-9)
+    linear.close(blocks, np.full(3, 10**scores.log10_flow), rtol=1e-11)
 
 
 def test_fused_projections_survive_pruning_in_all_their_parts(line):

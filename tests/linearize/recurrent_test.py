@@ -9,14 +9,14 @@ import pytest
 
 import synflow_tf
 from synflow_tf import scorers
-from synflow_tf.graph import variables
 
 _STEPS, _SIZE, _UNITS = 5, 3, 4
+_X = linear.positive(_STEPS, _SIZE)
 
 
-def _simple(kernel, recurrent, steps, state=None):
+def _simple(kernel, recurrent, steps, state=0.0):
     """Computes h = x W + h U; all states, (time, units)."""
-    h = np.zeros(recurrent.shape[0]) if state is None else state
+    h = np.zeros(len(recurrent)) + state
     states = []
     for x in steps:
         h = x @ kernel + h @ recurrent
@@ -24,278 +24,249 @@ def _simple(kernel, recurrent, steps, state=None):
     return np.array(states)
 
 
-def _gated(block):
-    """A step of an LSTM or GRU with all its gates 1.
+def _gated(kernel, recurrent, steps, state=0.0):
+    """An LSTM or GRU with all its gates 1: h = h + x W + h U.
 
-    Both are h = h + x W + h U, with one block of the columns: of an LSTM
-    (input, forget, cell, output) the cell's, of a GRU (update, reset, hidden)
-    the last.
+    W and U are the third block of the columns, of (input, forget, cell,
+    output) and of (update, reset, hidden).
     """
-
-    def loop(kernel, recurrent, steps, state=None):
-        units = recurrent.shape[0]
-        columns = slice(block * units, (block + 1) * units)
-        recurrent = recurrent[:, columns] + np.eye(units)
-        return _simple(kernel[:, columns], recurrent, steps, state)
-
-    return loop
+    units = len(recurrent)
+    columns = slice(2 * units, 3 * units)
+    recurrent = recurrent[:, columns] + np.eye(units)
+    return _simple(kernel[:, columns], recurrent, steps, state)
 
 
-_lstm, _gru = _gated(2), _gated(2)
-# name: the layer, and its loop.
+# name: the loop, and the layer, or the cell of an RNN, with its options.
 CASES = {
-    "SimpleRNN": (lambda k, **o: k.SimpleRNN(_UNITS, **o), _simple),
+    "SimpleRNN": (_simple, "SimpleRNN", {}),
     "SimpleRNN relu": (
-        lambda k, **o: k.SimpleRNN(_UNITS, "relu", use_bias=False, **o),
         _simple,
+        "SimpleRNN",
+        {"activation": "relu", "use_bias": False},
     ),
-    "LSTM": (lambda k, **o: k.LSTM(_UNITS, **o), _lstm),
-    "LSTM unrolled": (lambda k, **o: k.LSTM(_UNITS, unroll=True, **o), _lstm),
+    "LSTM": (_gated, "LSTM", {}),
+    "LSTM unrolled": (_gated, "LSTM", {"unroll": True}),
     "LSTM with dropout": (
-        lambda k, **o: k.LSTM(_UNITS, dropout=0.5, recurrent_dropout=0.5, **o),
-        _lstm,
+        _gated,
+        "LSTM",
+        {"dropout": 0.5, "recurrent_dropout": 0.5},
     ),
     "LSTM, hard sigmoid": (
-        lambda k, **o: k.LSTM(
-            _UNITS, "relu", recurrent_activation="hard_sigmoid", **o
-        ),
-        _lstm,
+        _gated,
+        "LSTM",
+        {"activation": "relu", "recurrent_activation": "hard_sigmoid"},
     ),
-    "LSTM of implementation 1": (
-        lambda k, **o: k.RNN(k.LSTMCell(_UNITS, implementation=1), **o),
-        _lstm,
-    ),
-    "LSTM of implementation 2": (
-        lambda k, **o: k.RNN(k.LSTMCell(_UNITS, implementation=2), **o),
-        _lstm,
-    ),
-    "GRU, reset after": (
-        lambda k, **o: k.GRU(_UNITS, reset_after=True, **o),
-        _gru,
-    ),
-    "GRU, reset before": (
-        lambda k, **o: k.GRU(_UNITS, reset_after=False, **o),
-        _gru,
-    ),
-    "GRU without bias": (
-        lambda k, **o: k.GRU(_UNITS, use_bias=False, **o),
-        _gru,
-    ),
+    "LSTM of implementation 1": (_gated, "LSTMCell", {"implementation": 1}),
+    "LSTM of implementation 2": (_gated, "LSTMCell", {"implementation": 2}),
+    "GRU, reset after": (_gated, "GRU", {"reset_after": True}),
+    "GRU, reset before": (_gated, "GRU", {"reset_after": False}),
+    "GRU without bias": (_gated, "GRU", {"use_bias": False}),
     "GRU of implementation 1": (
-        lambda k, **o: k.RNN(
-            k.GRUCell(_UNITS, implementation=1, reset_after=False), **o
-        ),
-        _gru,
+        _gated,
+        "GRUCell",
+        {"implementation": 1, "reset_after": False},
     ),
-    "RNN of a SimpleRNNCell": (
-        lambda k, **o: k.RNN(k.SimpleRNNCell(_UNITS), **o),
-        _simple,
-    ),
+    "RNN of a SimpleRNNCell": (_simple, "SimpleRNNCell", {}),
 }
+SOME = pytest.mark.parametrize(
+    "case", ["SimpleRNN", "LSTM", "GRU, reset after", "GRU, reset before"]
+)
 
 
-def _kernels(layer, seed=0):
-    """Sets a layer's weights; the magnitudes of its two kernels."""
-    rng = np.random.default_rng(seed)
-    kernels = {}
-    for variable in layer.weights:
-        value = rng.uniform(0.1, 1.0, tuple(variable.shape))
-        value *= rng.choice([-1.0, 1.0], value.shape)
-        variable.assign(value)
-        name = variable.name.partition(":")[0].rpartition("/")[2]
-        value = np.asarray(variables.value(variable), np.float64)
-        kernels[name] = np.abs(value)
-    return kernels["kernel"], kernels["recurrent_kernel"]
+def _layer(line, case, **options):
+    _, name, of = CASES[case]
+    make = getattr(line.layers, name)
+    if name.endswith("Cell"):
+        return line.layers.RNN(make(_UNITS, **of), **options)
+    return make(_UNITS, **of, **options)
 
 
-def _model(line, make, time=_STEPS, **options):
-    layers = line.layers
-    x = line.Input((time, _SIZE))
-    layer = make(layers, **options)
-    return line.Model(x, layer(x)), layer
+def _model(line, layer, time=_STEPS):
+    return linear.randomize(linear.chain(line, layer, shape=(time, _SIZE)))
+
+
+def _kernels(layer):
+    """The magnitudes of a layer's two kernels."""
+    found = {
+        variable.name.partition(":")[0].rpartition("/")[2]: variable
+        for variable in layer.weights
+    }
+    names = "kernel", "recurrent_kernel"
+    return [linear.magnitude(found[name]) for name in names]
+
+
+def _sides(layer):
+    """The kernels of both directions of a bidirectional layer."""
+    return _kernels(layer.forward_layer), _kernels(layer.backward_layer)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_recurrent_layer_is_its_loop_with_gates_of_1(line, case):
-    make, loop = CASES[case]
-    x = linear.positive(_STEPS, _SIZE)
-    model, layer = _model(line, make, return_sequences=True)
-    expected = loop(*_kernels(layer), x[0])
-    (output,) = linear.run(model, x)
-    np.testing.assert_allclose(output[0], expected, rtol=1e-12)
+    layer = _layer(line, case, return_sequences=True)
+    model = _model(line, layer)
+    linear.computes(model, [_X], CASES[case][0](*_kernels(layer), _X[0]))
 
 
-@pytest.mark.parametrize("case", ["SimpleRNN", "LSTM", "GRU, reset after"])
+@SOME
 def test_without_return_sequences_it_is_the_last_step(line, case):
-    make, loop = CASES[case]
-    x = linear.positive(_STEPS, _SIZE)
-    model, layer = _model(line, make)
-    expected = loop(*_kernels(layer), x[0])
-    (output,) = linear.run(model, x)
-    np.testing.assert_allclose(output[0], expected[-1], rtol=1e-12)
-    linear.conserved(model, x)
+    layer = _layer(line, case)
+    model = _model(line, layer)
+    linear.computes(model, [_X], CASES[case][0](*_kernels(layer), _X[0])[-1])
+    linear.conserved(model, _X)
 
 
-@pytest.mark.parametrize("case", ["SimpleRNN", "LSTM", "GRU, reset after"])
+@SOME
 def test_go_backwards_begins_at_the_end(line, case):
-    make, loop = CASES[case]
-    x = linear.positive(_STEPS, _SIZE)
-    model, layer = _model(line, make, go_backwards=True, return_sequences=True)
-    expected = loop(*_kernels(layer), x[0, ::-1])
-    (output,) = linear.run(model, x)
-    np.testing.assert_allclose(output[0], expected, rtol=1e-12)
+    layer = _layer(line, case, go_backwards=True, return_sequences=True)
+    model = _model(line, layer)
+    linear.computes(model, [_X], CASES[case][0](*_kernels(layer), _X[0, ::-1]))
 
 
-@pytest.mark.parametrize("case", ["SimpleRNN", "LSTM", "GRU, reset before"])
+@SOME
 def test_return_state_gives_the_last_state(line, case):
-    make, loop = CASES[case]
-    x = linear.positive(_STEPS, _SIZE)
-    model, layer = _model(line, make, return_state=True)
-    expected = loop(*_kernels(layer), x[0])[-1]
-    outputs = linear.run(model, x)
-    assert len(outputs) == len(model.outputs) == 2 + (case == "LSTM")
-    for output in outputs:
-        np.testing.assert_allclose(output[0], expected, rtol=1e-12)
+    layer = _layer(line, case, return_state=True)
+    model = _model(line, layer)
+    assert len(model.outputs) == 2 + (case == "LSTM")
+    expected = CASES[case][0](*_kernels(layer), _X[0])[-1]
+    linear.computes(model, [_X], *[expected] * len(model.outputs))
 
 
-@pytest.mark.parametrize("case", ["SimpleRNN", "LSTM", "GRU, reset after"])
+def _translating(line, encoder, decoder):
+    """An encoder whose states a decoder goes on from."""
+
+    def translated(source, target):
+        _, *states = encoder(source)
+        return decoder(target, initial_state=states)
+
+    model = linear.functional(line, translated, (5, _SIZE), (3, _SIZE))
+    return linear.randomize(model)
+
+
+@SOME
 def test_a_decoder_goes_on_from_the_state_of_its_encoder(line, case):
-    make, loop = CASES[case]
-    layers = line.layers
-    source, target = (line.Input((t, _SIZE)) for t in (5, 3))
-    encoder = make(layers, return_state=True)
-    decoder = make(layers, return_sequences=True)
-    _, *state = encoder(source)
-    model = line.Model([source, target], decoder(target, initial_state=state))
-    x, y = linear.positive(5, _SIZE), linear.positive(3, _SIZE, seed=2)
-    state = loop(*_kernels(encoder), x[0])[-1]
-    expected = loop(*_kernels(decoder, 1), y[0], state)
-    (output,) = linear.run(model, x, y)
-    np.testing.assert_allclose(output[0], expected, rtol=1e-12)
-    linear.conserved(model, x, y)
-    (rescaled,) = linear.run(model, x, y, rescale=True)
-    np.testing.assert_allclose(rescaled, output, rtol=1e-12)
+    loop = CASES[case][0]
+    encoder = _layer(line, case, return_state=True)
+    decoder = _layer(line, case, return_sequences=True)
+    model = _translating(line, encoder, decoder)
+    y = linear.positive(3, _SIZE, seed=2)
+    state = loop(*_kernels(encoder), _X[0])[-1]
+    expected = loop(*_kernels(decoder), y[0], state)
+    linear.computes(model, [_X, y], expected)
+    linear.conserved(model, _X, y)
+    (rescaled,) = linear.run(model, _X, y, rescale=True)
+    linear.close(rescaled[0], expected)
 
 
 def test_an_rnn_of_several_cells_is_one_after_the_other(line):
     layers = line.layers
     cells = [layers.SimpleRNNCell(4), layers.LSTMCell(2), layers.GRUCell(3)]
-    x = linear.positive(_STEPS, _SIZE)
-    model, _ = _model(
-        line, lambda k, **o: k.RNN(cells, **o), return_sequences=True
-    )
-    expected = x[0]
-    for cell, loop in zip(cells, (_simple, _lstm, _gru), strict=True):
+    model = _model(line, layers.RNN(cells, return_sequences=True))
+    expected = _X[0]
+    for cell, loop in zip(cells, (_simple, _gated, _gated), strict=True):
         expected = loop(*_kernels(cell), expected)
-    (output,) = linear.run(model, x)
-    np.testing.assert_allclose(output[0], expected, rtol=1e-12)
-    linear.conserved(model, x)
+    linear.computes(model, [_X], expected)
+    linear.conserved(model, _X)
 
 
-def test_a_cell_of_the_users_own_is_opened(line):
-    matmul = linear.op(line, "matmul")
-
-    class Cell(line.layers.Layer):
-        units = state_size = output_size = 4
-
-        def build(self, shape):
-            self.kernel = self.add_weight(name="kernel", shape=(shape[-1], 4))
-            self.recurrent_kernel = self.add_weight(
-                name="recurrent_kernel", shape=(4, 4)
-            )
-            self.built = True
-
-        def call(self, inputs, states):
-            h = matmul(inputs, self.kernel)
-            h = h - matmul(states[0], self.recurrent_kernel)
-            h = linear.op(line, "tanh")(h)
-            return h, [h]
-
-    cell = Cell()
-    x = linear.positive(_STEPS, _SIZE)
-    model, _ = _model(line, lambda k, **o: k.RNN(cell, **o))
-    expected = _simple(*_kernels(cell), x[0])[-1]
-    (output,) = linear.run(model, x)
-    np.testing.assert_allclose(output[0], expected, rtol=1e-12)
+def _subtracting(o, cell, x, state):
+    return o.tanh(o.matmul(x, cell.into) - o.matmul(state, cell.back))
 
 
-def _merged(mode, forward, backward):
-    return {
-        "concat": [np.concatenate([forward, backward], -1)],
-        "sum": [forward + backward],
-        "ave": [(forward + backward) / 2],
-        # One is the other's gate.
-        "mul": [forward],
-        None: [forward, backward],
-    }[mode]
+def _projecting(o, cell, x, state):
+    both = o.concatenate([x, state], -1)
+    return o.matmul(o.tanh(o.matmul(both, cell.into)), cell.back)
+
+
+# name: what a user's cell does, the shapes of its weights, and a step of it.
+CELLS = {
+    "subtracting": (
+        _subtracting,
+        {"into": (3, 4), "back": (4, 4)},
+        lambda w, x, h: x @ w["into"] + h @ w["back"],
+    ),
+    "projecting to another width": (
+        _projecting,
+        {"into": (7, 2), "back": (2, 4)},
+        lambda w, x, h: np.concatenate([x, h]) @ w["into"] @ w["back"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_a_cell_of_the_users_own_is_opened(line, case):
+    step, weights, expected = CELLS[case]
+
+    def call(me, x, states):
+        state = step(common.ops(line), me, x, states[0])
+        return state, [state]
+
+    cell = linear.custom(line, call, weights, state_size=4, output_size=4)
+    model = _model(line, line.layers.RNN(cell, name="rnn"))
+    w = {name: linear.magnitude(getattr(cell, name)) for name in weights}
+
+    def loop(steps):
+        h = np.zeros(4)
+        for x in steps:
+            h = expected(w, x, h)
+        return h
+
+    linear.computes(model, [_X], loop(_X[0]))
+    scores = synflow_tf.score(model)
+    assert list(scores) == ["rnn/cell/into", "rnn/cell/back"]
+    flow = loop(np.ones((_STEPS, _SIZE))).sum()
+    linear.flow_is(scores, flow, *scores)
+
+
+# name: what becomes of both directions.
+MERGED = {
+    "concat": lambda a, b: [np.concatenate([a, b], -1)],
+    "sum": lambda a, b: [a + b],
+    "ave": lambda a, b: [(a + b) / 2],
+    "mul": lambda a, b: [a],  # One is the other's gate.
+    None: lambda a, b: [a, b],
+}
 
 
 @common.ONE
 @pytest.mark.parametrize(
-    "mode,sequences",
-    [
-        ("concat", True),
-        ("concat", False),
-        ("sum", True),
-        ("ave", True),
-        ("mul", True),
-        (None, True),
-    ],
+    "mode, sequences", [("concat", False), *((mode, True) for mode in MERGED)]
 )
 def test_bidirectional_merges_both_directions(line, mode, sequences):
-    x = linear.positive(_STEPS, _SIZE)
-    model, layer = _model(
-        line,
-        lambda k: k.Bidirectional(
-            k.LSTM(_UNITS, return_sequences=sequences), merge_mode=mode
-        ),
-    )
-    forward = _lstm(*_kernels(layer.forward_layer), x[0])
-    backward = _lstm(*_kernels(layer.backward_layer, 1), x[0, ::-1])
-    if sequences:
-        backward = backward[::-1]
-    else:
-        forward, backward = forward[-1], backward[-1]
-    outputs = linear.run(model, x)
-    expected = _merged(mode, forward, backward)
-    for output, value in zip(outputs, expected, strict=True):
-        np.testing.assert_allclose(output[0], value, rtol=1e-12)
+    inner = _layer(line, "LSTM", return_sequences=sequences)
+    layer = line.layers.Bidirectional(inner, merge_mode=mode)
+    model = _model(line, layer)
+    ahead, back = _sides(layer)
+    ahead, back = _gated(*ahead, _X[0]), _gated(*back, _X[0, ::-1])
+    both = (ahead, back[::-1]) if sequences else (ahead[-1], back[-1])
+    linear.computes(model, [_X], *MERGED[mode](*both))
     if mode == "mul":
-        linear.conserved(model, x)
+        linear.conserved(model, _X)
 
 
 def test_bidirectional_gives_all_states(line):
-    x = linear.positive(_STEPS, _SIZE)
-    model, layer = _model(
-        line, lambda k: k.Bidirectional(k.GRU(_UNITS, return_state=True))
-    )
-    forward = _gru(*_kernels(layer.forward_layer), x[0])[-1]
-    backward = _gru(*_kernels(layer.backward_layer, 1), x[0, ::-1])[-1]
-    both, first, second = linear.run(model, x)
-    np.testing.assert_allclose(first[0], forward, rtol=1e-12)
-    np.testing.assert_allclose(second[0], backward, rtol=1e-12)
-    np.testing.assert_allclose(
-        both[0], np.concatenate([forward, backward]), rtol=1e-12
-    )
+    inner = _layer(line, "GRU, reset after", return_state=True)
+    layer = line.layers.Bidirectional(inner)
+    model = _model(line, layer)
+    ahead, back = _sides(layer)
+    ahead = _gated(*ahead, _X[0])[-1]
+    back = _gated(*back, _X[0, ::-1])[-1]
+    linear.computes(model, [_X], np.concatenate([ahead, back]), ahead, back)
 
 
 def test_a_bidirectional_decoder_goes_on_from_given_states(line):
-    layers = line.layers
-    source, target = (line.Input((t, _SIZE)) for t in (5, 3))
-    encoder = layers.Bidirectional(layers.GRU(_UNITS, return_state=True))
-    decoder = layers.Bidirectional(layers.GRU(_UNITS))
-    _, *states = encoder(source)
-    model = line.Model([source, target], decoder(target, initial_state=states))
-    x, y = linear.positive(5, _SIZE), linear.positive(3, _SIZE, seed=2)
+    encoder, decoder = (
+        line.layers.Bidirectional(_layer(line, "GRU, reset after", **options))
+        for options in ({"return_state": True}, {})
+    )
+    model = _translating(line, encoder, decoder)
+    y = linear.positive(3, _SIZE, seed=2)
     expected = []
-    for side, turn in (("forward", 1), ("backward", -1)):
-        first = getattr(encoder, f"{side}_layer")
-        second = getattr(decoder, f"{side}_layer")
-        state = _gru(*_kernels(first), x[0, ::turn])[-1]
-        expected.append(_gru(*_kernels(second, 1), y[0, ::turn], state)[-1])
-    (output,) = linear.run(model, x, y)
-    np.testing.assert_allclose(output[0], np.concatenate(expected), rtol=1e-12)
-    linear.conserved(model, x, y)
+    sides = zip(_sides(encoder), _sides(decoder), (1, -1), strict=True)
+    for first, second, turn in sides:
+        state = _gated(*first, _X[0, ::turn])[-1]
+        expected.append(_gated(*second, y[0, ::turn], state)[-1])
+    linear.computes(model, [_X, y], np.concatenate(expected))
+    linear.conserved(model, _X, y)
 
 
 def _convolved(image, kernel, same):
@@ -315,75 +286,52 @@ def _convolved(image, kernel, same):
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_a_convolutional_lstm_is_its_loop_with_gates_of_1(line, padding):
-    layers = line.layers
-    x = line.Input((3, 4, 5, 2))
-    layer = layers.ConvLSTM2D(3, 2, padding=padding, return_sequences=True)
-    model = line.Model(x, layer(x))
+    shape = 3, 4, 5, 2
+    layer = line.layers.ConvLSTM2D(3, 2, padding=padding, return_sequences=True)
+    model = linear.randomize(linear.chain(line, layer, shape=shape))
     kernel, recurrent = (k[..., 6:9] for k in _kernels(layer))
-    x = linear.positive(3, 4, 5, 2)
-    state, states = None, []
+    x = linear.positive(*shape)
+    state, states = 0.0, []
     for image in x[0]:
-        new = _convolved(image, kernel, padding == "same")
-        if state is not None:
-            new += state + _convolved(state, recurrent, True)
-        state = new
+        state = state + _convolved(image, kernel, padding == "same")
         states.append(state)
-    (output,) = linear.run(model, x)
-    np.testing.assert_allclose(output[0], states, rtol=1e-12)
+        state = state + _convolved(state, recurrent, True)
+    linear.computes(model, [x], states)
     linear.conserved(model, x)
 
 
 def test_time_distributed_is_the_layer_at_each_step(line):
     layers = line.layers
     inner = line.Sequential(
-        [
-            line.Input((4, 2)),
-            layers.Flatten(),
-            layers.Dense(3, "relu", name="d"),
-        ]
+        [line.Input((4, 2)), layers.Flatten(), layers.Dense(3, "relu")]
     )
-    x = line.Input((5, 4, 2))
-    model = line.Model(x, layers.TimeDistributed(inner)(x))
+    model = linear.chain(line, layers.TimeDistributed(inner), shape=(5, 4, 2))
     linear.randomize(model)
-    (kernel,) = [
-        v for k, v in linear.magnitudes(model).items() if "kernel" in k
-    ]
+    kernel = linear.magnitude(inner.layers[-1].kernel)
     x = linear.positive(5, 4, 2)
-    (output,) = linear.run(model, x)
-    np.testing.assert_allclose(
-        output[0], x[0].reshape(5, 8) @ kernel, rtol=1e-12
-    )
-    scores = synflow_tf.score(model)
-    (score,) = scores.values()
-    np.testing.assert_allclose(score, 5 * kernel, rtol=1e-12)
+    linear.computes(model, [x], x[0].reshape(5, 8) @ kernel)
+    (score,) = synflow_tf.score(model).values()
+    linear.close(score, 5 * kernel)
 
 
 def test_the_mask_of_an_embedding_changes_nothing(line):
-    layers = line.layers
-    tokens = line.Input((_STEPS,), dtype="int32")
-    x = layers.Embedding(7, _SIZE, mask_zero=True)(tokens)
-    layer = layers.LSTM(_UNITS)
-    model = line.Model(tokens, layer(x))
-    kernel, recurrent = _kernels(layer)
-    expected = _lstm(kernel, recurrent, np.ones((_STEPS, _SIZE)))[-1].sum()
-    scores = synflow_tf.score(model)
-    np.testing.assert_allclose(10**scores.log10_flow, expected, rtol=1e-9)
+    table = line.layers.Embedding(7, _SIZE, mask_zero=True)
+    layer = _layer(line, "LSTM")
+    model = linear.chain(line, table, layer, shape=(_STEPS,), dtype="int32")
+    linear.randomize(model)
+    states = _gated(*_kernels(layer), np.ones((_STEPS, _SIZE)))
+    linear.flow_is(synflow_tf.score(model), states[-1].sum())
 
 
 def test_a_stateful_layer_begins_at_0_and_keeps_its_state(line):
-    layers = line.layers
+    layer = line.layers.SimpleRNN(_UNITS, stateful=True)
     x = line.Input(batch_shape=(1, _STEPS, _SIZE))
-    layer = layers.SimpleRNN(_UNITS, stateful=True)
     model = line.Model(x, layer(x))
-    kernels = _kernels(layer)
-    x = linear.positive(_STEPS, _SIZE)
-    model(x.astype(np.float32))
+    linear.randomize(model)
+    model(_X.astype(np.float32))
     before = [v.numpy() for v in layer.states]
     assert any(v.any() for v in before)
-    (output,) = linear.run(model, x)
-    np.testing.assert_allclose(
-        output[0], _simple(*kernels, x[0])[-1], rtol=1e-12
-    )
+    linear.computes(model, [_X], _simple(*_kernels(layer), _X[0])[-1])
     for state, value in zip(layer.states, before, strict=True):
         np.testing.assert_array_equal(state.numpy(), value)
 
@@ -412,7 +360,7 @@ def _exact_log10(kernel, recurrent, steps, keep):
 
 @common.ONE
 @pytest.mark.parametrize(
-    "case,size",
+    "case, size",
     [
         ("SimpleRNN", 0.01),
         ("SimpleRNN", 100.0),
@@ -421,146 +369,122 @@ def _exact_log10(kernel, recurrent, steps, keep):
     ],
 )
 def test_300_steps_stay_in_range(line, case, size):
-    make, _ = CASES[case]
-    model, layer = _model(line, make, time=300)
-    _kernels(layer)
+    layer = _layer(line, case)
+    model = _model(line, layer, 300)
     for variable in layer.weights:
         # Multiples of 2^-20, so that integers hold them.
-        value = np.asarray(variables.value(variable)) * size
+        value = variable.numpy() * size
         variable.assign(np.round(value * 2**20) / 2**20)
     block = 0 if case == "SimpleRNN" else 2
-    kernel, recurrent = (
-        np.abs(w.astype(np.float64))[:, block * _UNITS : (block + 1) * _UNITS]
-        for w in layer.get_weights()[:2]
-    )
+    columns = slice(block * _UNITS, (block + 1) * _UNITS)
+    kernel, recurrent = (w[:, columns] for w in _kernels(layer))
     expected = _exact_log10(kernel, recurrent, 300, case != "SimpleRNN")
     assert size < 100 or expected > 308
-    scores = synflow_tf.score(model)
-    np.testing.assert_allclose(scores.log10_flow, expected, rtol=1e-9)
+    linear.close(synflow_tf.score(model).log10_flow, expected)
 
 
 def test_scores_of_a_simple_rnn_are_those_of_numpy(line):
-    model, layer = _model(line, CASES["SimpleRNN"][0])
+    layer = _layer(line, "SimpleRNN")
+    model = _model(line, layer)
     kernel, recurrent = _kernels(layer)
-    ones = np.ones((_STEPS, _SIZE))
-    states = _simple(kernel, recurrent, ones)
-    flow = states[-1].sum()
+    states = _simple(kernel, recurrent, np.ones((_STEPS, _SIZE)))
     delta = np.ones(_UNITS)
-    by_kernel, by_recurrent = np.zeros(kernel.shape), np.zeros(recurrent.shape)
-    for t in range(_STEPS - 1, -1, -1):
-        by_kernel += np.outer(ones[t], delta)
-        if t:
-            by_recurrent += np.outer(states[t - 1], delta)
+    by_kernel = by_recurrent = 0.0
+    for before in [*states[-2::-1], np.zeros(_UNITS)]:
+        by_kernel = by_kernel + delta * kernel
+        by_recurrent = by_recurrent + np.outer(before, delta) * recurrent
         delta = recurrent @ delta
-    by_kernel *= kernel
-    by_recurrent *= recurrent
     # A path passes the kernel once, and the recurrent one several times.
-    np.testing.assert_allclose(by_kernel.sum(), flow, rtol=1e-12)
-    times = by_recurrent.sum() / flow
+    linear.close(by_kernel.sum(), states[-1].sum())
+    times = by_recurrent.sum() / states[-1].sum()
     assert 1 < times < _STEPS
-    scores = list(synflow_tf.score(model).values())
-    np.testing.assert_allclose(scores[0], by_kernel, rtol=1e-12)
-    np.testing.assert_allclose(scores[1], by_recurrent / times, rtol=1e-12)
+    first, second = synflow_tf.score(model).values()
+    linear.close(first, by_kernel)
+    linear.close(second, by_recurrent / times)
+
+
+def _check_gates(scores, gates):
+    """No gate of a kernel has more than the flow; sums of the last kernel."""
+    for score in scores.values():
+        assert (score > 0).all()
+        assert score.shape[-1] == gates * _UNITS
+        sums = score.reshape(-1, gates, _UNITS).sum((0, 2))
+        assert (sums <= 10**scores.log10_flow * (1 + 1e-9)).all()
+    return sums
 
 
 @pytest.mark.parametrize(
-    "case,steps",
+    "case, gates, steps",
     [
-        ("SimpleRNN", 30),
-        ("LSTM", 2),
-        ("LSTM", 30),
-        ("GRU, reset after", 30),
-        ("GRU, reset before", 30),
+        ("SimpleRNN", 1, 30),
+        ("LSTM", 4, 2),
+        ("LSTM", 4, 30),
+        ("GRU, reset after", 3, 30),
+        ("GRU, reset before", 3, 30),
     ],
 )
-def test_each_gate_of_a_kernel_has_at_most_the_flow(line, case, steps):
-    make, _ = CASES[case]
-    model, layer = _model(line, make, time=steps)
-    _kernels(layer)
-    scores = synflow_tf.score(model)
-    flow = 10**scores.log10_flow
+def test_each_gate_of_a_kernel_has_at_most_the_flow(line, case, gates, steps):
+    scores = synflow_tf.score(_model(line, _layer(line, case), steps))
     assert len(scores) == 2
-    for score in scores.values():
-        assert (score > 0).all()
-        gates = score.shape[-1] // _UNITS
-        assert gates == (4 if "LSTM" in case else 3 if "GRU" in case else 1)
-        sums = score.reshape(-1, gates, _UNITS).sum((0, 2))
-        assert (sums <= flow * (1 + 1e-9)).all()
+    sums = _check_gates(scores, gates)
     if steps == 30:
         # Each path passes what carries the state again and again: all of R.
-        carried = sums[0 if gates == 1 else 2]
-        np.testing.assert_allclose(carried, flow, rtol=1e-9)
+        linear.flow_is(scores, sums[0 if gates == 1 else 2])
 
 
 @common.ONE
 def test_a_bidirectional_kernel_has_at_most_the_flow_of_its_side(line):
-    model, layer = _model(
-        line, lambda k: k.Bidirectional(k.LSTM(_UNITS)), time=20
-    )
-    flows = []
-    for part in (layer.forward_layer, layer.backward_layer):
-        kernels = _kernels(part)
-        flows.append(_lstm(*kernels, np.ones((20, _SIZE)))[-1].sum())
+    layer = line.layers.Bidirectional(_layer(line, "LSTM"))
+    model = _model(line, layer, 20)
+    ones = np.ones((20, _SIZE))
+    flow = sum(_gated(*side, ones)[-1].sum() for side in _sides(layer))
     scores = synflow_tf.score(model)
-    np.testing.assert_allclose(10**scores.log10_flow, sum(flows), rtol=1e-9)
+    linear.flow_is(scores, flow)
     assert len(scores) == 4
-    for score in scores.values():
-        sums = score.reshape(-1, 4, _UNITS).sum((0, 2))
-        assert (sums <= sum(flows) * (1 + 1e-9)).all()
-        assert (score > 0).all()
+    _check_gates(scores, 4)
 
 
 @common.ONE
 def test_sequences_that_another_layer_reads_keep_their_scale(line):
     layers = line.layers
-    x = line.Input((30, _SIZE))
-    y = layers.LSTM(_UNITS, return_sequences=True)(x)
-    z = layers.TimeDistributed(layers.Dense(3))(y)
-    side = layers.Dense(3)(x)
-    w = layers.SimpleRNN(_UNITS)(layers.Concatenate()([y, z, side]))
-    model = line.Model(x, [w, layers.Flatten()(side)])
-    linear.randomize(model)
+
+    def made(x):
+        y = layers.LSTM(_UNITS, return_sequences=True)(x)
+        z = layers.TimeDistributed(layers.Dense(3))(y)
+        side = layers.Dense(3)(x)
+        w = layers.SimpleRNN(_UNITS)(layers.Concatenate()([y, z, side]))
+        return [w, layers.Flatten()(side)]
+
+    model = linear.randomize(linear.functional(line, made, (30, _SIZE)))
     plain, rescaled = (
         synflow_tf.score(model, scorer=scorers.SynFlow(rescale=rescale))
         for rescale in (False, True)
     )
     assert plain.log10_flow > 12
-    np.testing.assert_allclose(
-        rescaled.log10_flow, plain.log10_flow, rtol=1e-12
-    )
-    for path in plain:
-        np.testing.assert_allclose(rescaled[path], plain[path], rtol=1e-11)
+    linear.close(rescaled.log10_flow, plain.log10_flow)
+    linear.close(rescaled, dict(plain), rtol=1e-11)
 
 
 def test_two_layers_of_sequences_are_two_loops(line):
-    layers = line.layers
-    x = line.Input((30, _SIZE))
-    first = layers.GRU(_UNITS, return_sequences=True)
-    second = layers.SimpleRNN(_UNITS)
-    y = first(x)
-    side = layers.Dense(2, use_bias=False)
-    model = line.Model(x, [second(y), side(y)])
-    sequences = _gru(*_kernels(first), np.ones((30, _SIZE)))
-    last = _simple(*_kernels(second, 1), sequences)[-1]
-    side.kernel.assign(np.full((_UNITS, 2), 0.5))
-    expected = last.sum() + 0.5 * 2 * sequences.sum()
-    scores = synflow_tf.score(model)
-    np.testing.assert_allclose(
-        scores.log10_flow, np.log10(expected), rtol=1e-12
-    )
+    first = _layer(line, "GRU, reset after", return_sequences=True)
+    second, side = _layer(line, "SimpleRNN"), linear.dense(line, 2, "side")
+
+    def made(x):
+        y = first(x)
+        return [second(y), side(y)]
+
+    model = linear.randomize(linear.functional(line, made, (30, _SIZE)))
+    sequences = _gated(*_kernels(first), np.ones((30, _SIZE)))
+    flow = _simple(*_kernels(second), sequences)[-1].sum()
+    flow += (sequences @ linear.magnitude(side.kernel)).sum()
+    linear.flow_is(synflow_tf.score(model), flow)
 
 
 @pytest.mark.parametrize("steps", [10, 30])
 def test_rounds_with_a_recurrent_layer_prune_all_its_gates(line, steps):
     line.utils.set_random_seed(0)
-    layers = line.layers
-    model = line.Sequential(
-        [
-            line.Input((steps, _SIZE)),
-            layers.LSTM(8),
-            layers.Dense(4),
-        ]
-    )
+    layers = [line.layers.LSTM(8), line.layers.Dense(4)]
+    model = linear.chain(line, *layers, shape=(steps, _SIZE))
     masks = synflow_tf.compute_masks(model, 0.8, rounds=20, progress=False)
     assert masks.kept == masks.size - math.floor(0.8 * masks.size)
     assert masks.log10_flow > -math.inf
