@@ -69,6 +69,12 @@ def revived(model, masks):
     )
 
 
+def nested(inner, outer):
+    """Asserts that nothing has come back that was removed."""
+    for path, mask in outer.items():
+        assert not np.any(inner[path] & ~mask), path
+
+
 def fit(model, x, y, *callbacks, batch_size=4, **options):
     """Trains in silence, one epoch unless `options` say more."""
     options = {"batch_size": batch_size, "verbose": 0, **options}
