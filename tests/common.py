@@ -1,11 +1,13 @@
 """What tests of several rooms share."""
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 
 import synflow_tf
+from synflow_tf.graph import variables
 
 LINES = (keras, tf_keras)
 # For tests of what the lines share: in `make test` for one of them only.
@@ -62,3 +64,48 @@ class Magnitude(synflow_tf.scorers.Scorer):
     def bind(self, model, weights, graph):
         """Binds nothing."""
         return lambda tensors, round: ([tf.abs(w) for w in tensors], None)
+
+
+def equal(first, second):
+    """Asserts that two sequences hold the same arrays."""
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def values(model):
+    """The weights of a model, a dict of path to array."""
+    return {
+        w.path: np.array(variables.value(w.variable))
+        for w in variables.weights(model)
+    }
+
+
+def revived(model, masks):
+    """How many removed weights are not 0."""
+    found = values(model)
+    return sum(
+        int(np.count_nonzero(found[path][~mask]))
+        for path, mask in masks.items()
+    )
+
+
+def nested(inner, outer):
+    """Asserts that nothing has come back that was removed."""
+    for path, mask in outer.items():
+        assert not np.any(inner[path] & ~mask), path
+
+
+def fit(model, x, y, *callbacks, batch_size=4, **options):
+    """Trains in silence, one epoch unless `options` say more."""
+    options = {"batch_size": batch_size, "verbose": 0, **options}
+    return model.fit(x, y, callbacks=list(callbacks), **options)
+
+
+def watch(line, look):
+    """What a function returns after each batch, and the callback for it."""
+    seen = []
+
+    def note(batch, logs=None):
+        seen.append(look())
+
+    return seen, line.callbacks.LambdaCallback(on_train_batch_end=note)

@@ -39,6 +39,12 @@ def _data(n=10):
     return rng.normal(size=(n, 6)), rng.normal(size=(n, 3))
 
 
+def _pruning(schedule, rounds=3, **options):
+    return synflow_tf.SynFlowPruning(
+        pruning_schedule=schedule, rounds=rounds, **options
+    )
+
+
 def _kernels(model):
     return {f"{x}/kernel": model.get_layer(x).get_weights()[0] for x in LAYERS}
 
@@ -55,11 +61,8 @@ class _Record:
     """The kernels after each batch, by the number of the step it took."""
 
     def __init__(self, line, model):
-        self.line = line
-        self.model = model
-        self.before = []
-        self.kernels = {}
-        self.masks = {}
+        self.line, self.model = line, model
+        self.before, self.kernels, self.masks = [], {}, {}
 
     def _begin(self, batch, logs=None):
         enforced = synflow_tf.Masks.enforced(self.model)
@@ -72,27 +75,17 @@ class _Record:
         self.kernels[step] = _flat(_kernels(self.model))
         self.masks[step] = synflow_tf.Masks.enforced(self.model)
 
-    def fit(self, *callbacks, epochs=6, **kwargs):
+    def fit(self, *callbacks, epochs=6):
         """Trains 3 batches an epoch, of which the last is a partial one."""
-        x, y = _data()
-        first = self.line.callbacks.LambdaCallback(
-            on_train_batch_begin=self._begin
-        )
-        last = self.line.callbacks.LambdaCallback(on_train_batch_end=self._end)
-        kwargs = {"batch_size": 4, "verbose": 0, **kwargs}
+        make = self.line.callbacks.LambdaCallback
+        first = make(on_train_batch_begin=self._begin)
+        last = make(on_train_batch_end=self._end)
         callbacks = [first, *callbacks, last]
-        self.model.fit(x, y, epochs=epochs, callbacks=callbacks, **kwargs)
+        common.fit(self.model, *_data(), *callbacks, epochs=epochs)
         return self
 
     def check(self, sparsity_at, begin, end, frequency):
-        """Checks what was recorded against a schedule.
-
-        Args:
-            sparsity_at: function of the step, a number.
-            begin: int, its first step.
-            end: int, its last step.
-            frequency: int.
-        """
+        """Checks what was recorded against a schedule of the steps."""
         assert self.kernels
         removed, dead = 0, np.zeros(SIZE, bool)
         for step in range(max(self.kernels) + 1):
@@ -158,7 +151,7 @@ def _constant():
 )
 def test_the_sparsity_after_each_step_is_what_the_schedule_said(line, made):
     schedule, expected = made()
-    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
+    pruning = _pruning(schedule)
     record = _Record(line, _model(line)).fit(pruning)
     assert list(record.kernels) == list(range(18))
     record.check(*expected)
@@ -168,20 +161,18 @@ def test_the_sparsity_after_each_step_is_what_the_schedule_said(line, made):
 def _numpy_scores(kernels):
     """|w| dR/d|w| of a chain of kernels, R the flow of ones through it."""
     a, b, c = (np.abs(kernels[f"{x}/kernel"]).astype(float) for x in LAYERS)
-    into_a, into_b, into_c = np.ones(6), np.ones(6) @ a, np.ones(6) @ a @ b
-    from_c, from_b, from_a = np.ones(3), c @ np.ones(3), b @ c @ np.ones(3)
-    return np.concatenate(
-        [
-            (a * np.outer(into_a, from_a)).ravel(),
-            (b * np.outer(into_b, from_b)).ravel(),
-            (c * np.outer(into_c, from_c)).ravel(),
-        ]
-    )
+    first, last = np.ones(6), np.ones(3)
+    flows = {
+        "a": a * np.outer(first, b @ c @ last),
+        "b": b * np.outer(first @ a, c @ last),
+        "c": c * np.outer(first @ a @ b, last),
+    }
+    return _flat(flows)
 
 
 def test_the_weights_of_the_moment_decide_what_is_removed(line):
     schedule, (sparsity_at, *_) = _linear()
-    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=1)
+    pruning = _pruning(schedule, rounds=1)
     record = _Record(line, _model(line)).fit(pruning)
     copy = _model(line, compiled=False)
     as_at_first = 0
@@ -210,7 +201,7 @@ def _lowest_removed(scores, alive, count):
 
 def test_each_time_the_masks_are_those_of_pruning_a_copy_further(line):
     schedule, (sparsity_at, *_) = _exponential()
-    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=7)
+    pruning = _pruning(schedule, rounds=7)
     record = _Record(line, _model(line)).fit(pruning)
     events = [entry for entry in record.before if entry[0] in (5, 9, 13)]
     assert len(events) == 3
@@ -227,7 +218,7 @@ def test_each_time_the_masks_are_those_of_pruning_a_copy_further(line):
 def test_a_call_of_several_steps_is_pruned_before_it_and_traced_once(
     line, batches
 ):
-    seen, traces, after = [], [], []
+    seen, traces = [], []
 
     def loss(y, predicted):
         # The weights that each step sees, also within a call.
@@ -240,18 +231,12 @@ def test_a_call_of_several_steps_is_pruned_before_it_and_traced_once(
         with tf.control_dependencies([look]):
             return tf.reduce_mean(tf.square(tf.cast(y, tf.float32) - predicted))
 
-    def count(batch, logs=None):
-        after.append((_steps_done(model), len(traces)))
-
     model = _model(line, loss=loss, steps_per_execution=4, jit_compile=False)
     schedule, (sparsity_at, *_) = _linear(0.9, begin=0, end=20, frequency=5)
-    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
-    check = line.callbacks.LambdaCallback(on_train_batch_end=count)
-    x, y = _data(2 * batches)
-    seen.clear()
-    model.fit(
-        x, y, batch_size=2, epochs=3, verbose=0, callbacks=[pruning, check]
-    )
+    pruning = _pruning(schedule)
+    after, check = common.watch(line, lambda: (_steps_done(model), len(traces)))
+    data = _data(2 * batches)
+    common.fit(model, *data, pruning, check, batch_size=2, epochs=3)
     steps = 3 * batches
     assert len(seen) == steps
     for step, zeros in enumerate(seen):
@@ -270,7 +255,7 @@ def test_a_call_of_several_steps_is_pruned_before_it_and_traced_once(
 
 def test_a_second_fit_goes_on_where_the_first_ended(line):
     schedule, expected = _linear()
-    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
+    pruning = _pruning(schedule)
     record = _Record(line, _model(line))
     record.fit(pruning, epochs=3)
     assert 0 < pruning.masks.sparsity < 0.9
@@ -282,7 +267,7 @@ def test_a_second_fit_goes_on_where_the_first_ended(line):
 @common.ONE
 def test_a_callback_that_was_used_prunes_another_model_from_its_start(line):
     schedule, expected = _linear()
-    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
+    pruning = _pruning(schedule)
     first = _Record(line, _model(line)).fit(pruning)
     second = _Record(line, _model(line, seed=1)).fit(pruning)
     second.check(*expected)
@@ -293,9 +278,7 @@ def test_a_callback_that_was_used_prunes_another_model_from_its_start(line):
 def test_a_fit_after_the_end_of_the_schedule_keeps_the_masks(line):
     schedule, expected = _linear()
     scorer = common.Counting()
-    pruning = synflow_tf.SynFlowPruning(
-        pruning_schedule=schedule, rounds=3, scorer=scorer
-    )
+    pruning = _pruning(schedule, scorer=scorer)
     record = _Record(line, _model(line))
     with warnings.catch_warnings():
         # That nothing was pruned would be a wrong one.
@@ -325,7 +308,7 @@ def test_a_run_that_was_interrupted_goes_on_at_its_step(
         backup = line.callbacks.BackupAndRestore(
             str(tmp_path / "backup"), save_freq=save_freq
         )
-        pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
+        pruning = _pruning(schedule)
         return [backup, pruning] if backup_first else [pruning, backup]
 
     def interrupt(batch, logs=None):
@@ -352,7 +335,7 @@ def test_best_weights_of_before_are_masked_by_a_callback_that_is_listed_last(
     line,
 ):
     schedule, (sparsity_at, *_) = _linear()
-    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
+    pruning = _pruning(schedule)
     # The first epoch counts as the best; it was less sparse.
     stopping = line.callbacks.EarlyStopping(
         "loss", mode="max", patience=4, restore_best_weights=True
@@ -367,8 +350,7 @@ def test_best_weights_of_before_are_masked_by_a_callback_that_is_listed_last(
 
 
 def test_a_schedule_that_asks_for_nothing_in_a_fit_warns(line):
-    schedule = schedules.LinearSparsity(0.9, 100, 200)
-    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule)
+    pruning = _pruning(schedules.LinearSparsity(0.9, 100, 200))
     with pytest.warns(UserWarning, match="Nothing was pruned: the schedule"):
         record = _Record(line, _model(line)).fit(pruning, epochs=1)
     record.check(lambda step: 0, 100, 200, 100)
@@ -408,33 +390,28 @@ def test_a_sparsity_that_is_none_is_refused_and_changes_no_weight(
     record = _Record(line, model)
     before = model.get_weights()
     with pytest.raises(ValueError, match=r"sparsities in \[0, 1\).*1.5 at st"):
-        record.fit(
-            synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
-        )
+        record.fit(_pruning(schedule))
     assert _steps_done(model) == from_step
     if from_step:
         step, before, enforced = record.before[-1]
         assert step == from_step
         assert synflow_tf.Masks.enforced(model) == enforced
         assert enforced.kept == SIZE - int(0.5 * SIZE)
-    for old, new in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(new, old)
+    common.equal(before, model.get_weights())
 
 
 def test_a_schedule_whose_sparsity_falls_gives_no_weight_back(line):
     def schedule(step):
         return tf.constant(True), 0.8 - 0.1 * tf.cast(step, tf.float32) / 3
 
-    pruning = synflow_tf.SynFlowPruning(pruning_schedule=schedule, rounds=3)
+    pruning = _pruning(schedule)
     record = _Record(line, _model(line)).fit(pruning, epochs=3)
     record.check(lambda step: 0.8, 0, 0, 1)
 
 
 def test_with_the_local_scope_each_kernel_follows_the_schedule(line):
     schedule, (sparsity_at, begin, end, frequency) = _linear()
-    pruning = synflow_tf.SynFlowPruning(
-        pruning_schedule=schedule, rounds=3, scope="local"
-    )
+    pruning = _pruning(schedule, scope="local")
     record = _Record(line, _model(line)).fit(pruning)
     for step, masks in record.masks.items():
         event = min(step, end)
@@ -463,9 +440,7 @@ def test_min_kept_weights_of_each_kernel_are_left_at_each_step(line, min_kept):
         return model
 
     record = _Record(line, uneven())
-    pruning = synflow_tf.SynFlowPruning(
-        pruning_schedule=_linear()[0], rounds=3, min_kept=min_kept
-    )
+    pruning = _pruning(_linear()[0], min_kept=min_kept)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         record.fit(pruning)
@@ -481,9 +456,7 @@ def test_min_kept_weights_of_each_kernel_are_left_at_each_step(line, min_kept):
 
 
 def test_only_what_is_prunable_follows_the_schedule(line):
-    pruning = synflow_tf.SynFlowPruning(
-        pruning_schedule=_linear()[0], rounds=3, prunable="b"
-    )
+    pruning = _pruning(_linear()[0], prunable="b")
     record = _Record(line, _model(line)).fit(pruning)
     for masks in record.masks.values():
         assert list(masks) == ["b/kernel"]
@@ -501,9 +474,8 @@ def test_masks_of_other_weights_neither_stop_a_callback_nor_go(line, amount):
         **{amount: asked}, rounds=3, prunable="b"
     )
     _Record(line, model).fit(pruning)
-    kernels = _kernels(model)
-    assert np.all(kernels["a/kernel"][~others["a/kernel"]] == 0)
-    assert np.count_nonzero(kernels["b/kernel"] == 0) == int(0.9 * 60)
+    assert common.revived(model, others) == 0
+    assert np.count_nonzero(_kernels(model)["b/kernel"] == 0) == int(0.9 * 60)
 
 
 def test_pruning_further_is_strictly_nested_also_where_scores_are_0(line):
@@ -529,10 +501,13 @@ def test_pruning_further_is_strictly_nested_also_where_scores_are_0(line):
             warnings.simplefilter("ignore", UserWarning)
             masks = synflow_tf.prune(model, sparsity, rounds=4)
         assert masks.kept == SIZE - int(sparsity * SIZE)
-        for path, mask in masks.items():
-            assert not np.any(mask & ~previous[path]), (sparsity, path)
+        common.nested(masks, previous)
         assert synflow_tf.Masks.enforced(model) == masks
         previous = masks
+
+
+def _bytes(model):
+    return [weight.tobytes() for weight in model.get_weights()]
 
 
 def _pruned_and_changed(line):
@@ -545,14 +520,9 @@ def _pruned_and_changed(line):
     return model, masks
 
 
-def _check_unchanged(model, before):
-    for old, new in zip(before, model.get_weights(), strict=True):
-        assert old.tobytes() == new.tobytes()
-
-
 def test_pruning_less_is_refused_and_names_the_way_out(line):
     model, masks = _pruned_and_changed(line)
-    before = model.get_weights()
+    before = _bytes(model)
     way_out = r"`synflow_tf\.Masks\.enforced\(model\)\.release\(model\)`"
     for call in (
         lambda: synflow_tf.prune(model, sparsity=0.5, rounds=4),
@@ -562,7 +532,7 @@ def test_pruning_less_is_refused_and_names_the_way_out(line):
         with pytest.raises(ValueError, match=way_out):
             call()
         assert synflow_tf.Masks.enforced(model) == masks
-        _check_unchanged(model, before)
+        assert _bytes(model) == before
     synflow_tf.Masks.enforced(model).release(model)
     assert synflow_tf.Masks.enforced(model) is None
     again = synflow_tf.prune(model, sparsity=0.5, rounds=4)
@@ -572,10 +542,10 @@ def test_pruning_less_is_refused_and_names_the_way_out(line):
 
 def test_pruning_to_the_same_sparsity_again_changes_nothing(line):
     model, masks = _pruned_and_changed(line)
-    before = model.get_weights()
+    before = _bytes(model)
     assert synflow_tf.prune(model, sparsity=0.8, rounds=4) == masks
     assert synflow_tf.Masks.enforced(model) == masks
-    _check_unchanged(model, before)
+    assert _bytes(model) == before
 
 
 def test_values_written_over_removed_weights_do_not_count_when_pruned_further(

@@ -1,5 +1,6 @@
 """Iterative pruning: counts, nesting, collapse, errors, nothing changed."""
 
+import functools
 import re
 import warnings
 
@@ -54,8 +55,7 @@ def test_counts_are_exact_in_every_round_and_masks_are_nested(line, scope):
         assert masks.history[-1].kept == masks.kept
         assert len(masks.history) == rounds
         if previous is not None:
-            for path, mask in masks.items():
-                assert not np.any(mask & ~previous[path])
+            common.nested(masks, previous)
         previous = masks
 
 
@@ -142,30 +142,22 @@ def test_one_shot_pruning_of_fc_at_100_collapses_and_says_so(line):
     assert np.isfinite(masks.log10_flow)
 
 
-def _chain_at_the_maximal_compression(model, rounds):
-    """Leaves as many weights as there are kernels: one path."""
+@pytest.mark.parametrize(
+    "make",
+    [
+        functools.partial(synflow_tf.models.fc, (28, 28, 1)),
+        pytest.param(synflow_tf.models.vgg11, marks=pytest.mark.slow),
+    ],
+)
+def test_a_chain_reaches_the_maximal_critical_compression(make):
+    keras.utils.set_random_seed(0)
+    model = make()
     sizes = [w.size for w in variables.prunable_weights(model)]
-    kernels = len(sizes)
+    # As many weights are left as there are kernels: one path.
     masks = synflow_tf.compute_masks(
-        model, compression=sum(sizes) / kernels, rounds=rounds
+        model, compression=sum(sizes) / len(sizes), rounds=1000
     )
-    return kernels, masks
-
-
-def test_fc_reaches_the_maximal_critical_compression():
-    keras.utils.set_random_seed(0)
-    model = synflow_tf.models.fc((28, 28, 1))
-    kernels, masks = _chain_at_the_maximal_compression(model, rounds=1000)
-    assert [int(mask.sum()) for mask in masks.values()] == [1] * kernels
-    assert np.isfinite(masks.log10_flow)
-
-
-@pytest.mark.slow
-def test_a_plain_vgg_reaches_the_maximal_critical_compression():
-    keras.utils.set_random_seed(0)
-    model = synflow_tf.models.vgg11()
-    kernels, masks = _chain_at_the_maximal_compression(model, rounds=1000)
-    assert [int(mask.sum()) for mask in masks.values()] == [1] * kernels
+    assert [int(mask.sum()) for mask in masks.values()] == [1] * len(sizes)
     assert np.isfinite(masks.log10_flow)
 
 
@@ -308,31 +300,35 @@ def test_a_layer_that_raises_half_way_leaves_every_variable_as_it_was(line):
     _check_unchanged(model, before)
 
 
-_BAD = {
-    "sparsity of 1": ({"sparsity": 1.0}, r"`sparsity` must .* Received.*1\.0"),
-    "negative sparsity": ({"sparsity": -0.1}, r"`sparsity` must .*-0\.1"),
-    "sparsity NaN": ({"sparsity": float("nan")}, "`sparsity` must .*nan"),
-    "sparsity text": ({"sparsity": "high"}, "`sparsity` must .*'high'"),
-    "low compression": ({"compression": 0.5}, r"`compression` must .*0\.5"),
-    "nothing given": ({}, "Exactly one of .*`schedule`"),
-    "both given": ({"sparsity": 0.5, "compression": 2}, "Exactly one of"),
-    "no rounds": ({"sparsity": 0.5, "rounds": 0}, "`rounds` must .*rounds=0"),
-    "half a round": ({"sparsity": 0.5, "rounds": 1.5}, "`rounds` must"),
-    "unknown scope": ({"sparsity": 0.5, "scope": "all"}, "'global', 'local'"),
-    "unknown layer": (
-        {"sparsity": 0.5, "prunable": "nowhere"},
-        "`prunable` must select .*'nowhere'.*'a/kernel'",
-    ),
-    "layer of the other line": (
-        {"sparsity": 0.5, "prunable": tf_keras.layers.Dense},
-        "model's own Keras line",
-    ),
-}
+_HALF = {"sparsity": 0.5}
 
 
-@pytest.mark.parametrize("case", _BAD)
-def test_bad_arguments_are_refused_and_the_model_is_as_it_was(case):
-    arguments, message = _BAD[case]
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"sparsity": 1.0}, r"`sparsity` must .* Received.*1\.0"),
+        ({"sparsity": -0.1}, r"`sparsity` must .*-0\.1"),
+        ({"sparsity": float("nan")}, "`sparsity` must .*nan"),
+        ({"sparsity": "high"}, "`sparsity` must .*'high'"),
+        ({"compression": 0.5}, r"`compression` must .*0\.5"),
+        ({}, "Exactly one of .*`schedule`"),
+        ({**_HALF, "compression": 2}, "Exactly one of"),
+        ({**_HALF, "rounds": 0}, "`rounds` must .*rounds=0"),
+        ({**_HALF, "rounds": 1.5}, "`rounds` must"),
+        ({**_HALF, "scope": "all"}, "'global', 'local'"),
+        (
+            {**_HALF, "prunable": "nowhere"},
+            "`prunable` must select .*'nowhere'.*'a/kernel'",
+        ),
+        (
+            {**_HALF, "prunable": tf_keras.layers.Dense},
+            "model's own Keras line",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused_and_the_model_is_as_it_was(
+    arguments, message
+):
     model = _mlp(keras)
     before = _state(model)
     with pytest.raises(ValueError, match=message):
@@ -340,14 +336,13 @@ def test_bad_arguments_are_refused_and_the_model_is_as_it_was(case):
     _check_unchanged(model, before)
 
 
-def test_what_is_no_criterion_is_refused():
-    with pytest.raises(TypeError, match="Argument `scorer`.*'synflow'"):
-        synflow_tf.prune(_mlp(keras), 0.5, scorer="synflow")
-
-
-def test_a_prunable_of_the_wrong_type_is_refused():
-    with pytest.raises(TypeError, match="Argument `prunable`.*Received"):
-        synflow_tf.prune(_mlp(keras), 0.5, prunable=[3])
+@pytest.mark.parametrize(
+    "name, bad, message",
+    [("scorer", "synflow", ".*'synflow'"), ("prunable", [3], ".*Received")],
+)
+def test_an_argument_of_the_wrong_type_is_refused(name, bad, message):
+    with pytest.raises(TypeError, match=f"Argument `{name}`{message}"):
+        synflow_tf.prune(_mlp(keras), 0.5, **{name: bad})
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -1,6 +1,7 @@
 """Removed weights stay 0 when a model is saved, loaded, killed and resumed."""
 
 import functools
+import itertools
 import multiprocessing
 import random
 import re
@@ -99,18 +100,17 @@ def saved(request, tmp_path_factory):
     """
     line = request.param
     directory = tmp_path_factory.mktemp("files")
-    x, y = resume_worker.data()
     for name in ("plain", "pruned"):
         (directory / name).mkdir()
         model = resume_worker.model(line, optimizer="Adam")
         config = model.to_json()
         if name == "pruned":
             masks = synflow_tf.prune(model, sparsity=0.8, rounds=5)
-        model.fit(x, y, batch_size=8, epochs=2, verbose=0)
+        _fit(model, epochs=2)
         assert model.to_json() == config
         _save(model, directory / name)
     _save_more(line, model, directory / "pruned")
-    np.save(directory / "pruned" / "x.npy", x)
+    np.save(directory / "pruned" / "x.npy", resume_worker.data()[0])
     masks.save(directory / "pruned" / "file.masks")
     return line, model, masks, directory
 
@@ -148,9 +148,18 @@ def _revived(weights, masks):
     )
 
 
+def _check_count(masks):
+    assert masks.kept == masks.size - int(0.8 * masks.size)
+
+
+def _fit(model, *callbacks, **options):
+    options = {"batch_size": 8, **options}
+    return common.fit(model, *resume_worker.data(), *callbacks, **options)
+
+
 def test_each_file_has_the_zeros_for_a_reader_without_this_library(saved, read):
     _, model, masks, _ = saved
-    assert masks.kept == masks.size - int(0.8 * masks.size)
+    _check_count(masks)
     for name, (_, weights) in read.items():
         assert _revived(weights, masks) == 0, name
         for path, mask in masks.items():
@@ -224,23 +233,16 @@ def _names(line):
 def test_a_loaded_model_revives_weights_until_masks_are_enforced(saved):
     line, _, masks, directory = saved
     loaded = _load(line, "whole.keras", directory / "pruned")
-    x, y = resume_worker.data()
-    loaded.fit(x, y, batch_size=8, verbose=0)
+    _fit(loaded)
     assert _revived(loaded.get_weights(), masks) > 0
 
 
 def _fit_with_zeros(line, loaded, masks):
     """Enforces masks and trains on."""
-    x, y = resume_worker.data()
     masks.enforce(loaded)
     before = loaded.get_layer("hidden").get_weights()[0]
-    seen = []
-
-    def check(batch, logs=None):
-        seen.append(_revived(loaded.get_weights(), masks))
-
-    callback = line.callbacks.LambdaCallback(on_train_batch_end=check)
-    loaded.fit(x, y, batch_size=8, verbose=0, callbacks=[callback])
+    seen, look = common.watch(line, lambda: common.revived(loaded, masks))
+    _fit(loaded, look)
     assert seen == [0] * 4
     after = loaded.get_layer("hidden").get_weights()[0]
     changed = np.count_nonzero(after != before)
@@ -271,19 +273,14 @@ def test_masks_in_a_file_are_enforced_on_a_loaded_model(saved):
 def _stored(path):
     """The weights in a file of Keras, without those of the optimizer."""
     if path.suffix == ".keras":
-        with zipfile.ZipFile(path) as archive:
-            return _stored_h5(archive.open("model.weights.h5"))
-    return _stored_h5(path)
-
-
-def _stored_h5(file):
+        path = zipfile.ZipFile(path).open("model.weights.h5")
     found = []
 
     def visit(name, item):
         if isinstance(item, h5py.Dataset) and "optimizer" not in name:
             found.append(item[()])
 
-    with h5py.File(file) as weights:
+    with h5py.File(path) as weights:
         weights.visititems(visit)
     return found
 
@@ -292,45 +289,27 @@ def _stored_h5(file):
 def test_each_file_of_model_checkpoint_is_sparse(line, pruning_first, tmp_path):
     model = resume_worker.model(line)
     pruning = synflow_tf.SynFlowPruning(0.8, rounds=5)
-    kinds = [
-        ("whole", ".keras", False),
-        ("only", ".weights.h5", True),
-    ]
+    kinds = [("whole", ".keras"), ("only", ".weights.h5")]
     checkpoints = [
         line.callbacks.ModelCheckpoint(
             str(tmp_path / f"{kind}-{freq}-{{epoch}}{batch}{suffix}"),
-            save_weights_only=only,
+            save_weights_only=kind == "only",
             save_freq=freq,
         )
-        for kind, suffix, only in kinds
+        for kind, suffix in kinds
         for freq, batch in (("epoch", ""), (3, "-{batch}"))
     ]
     callbacks = [*checkpoints, pruning]
     if pruning_first:
         callbacks.reverse()
-    x, y = resume_worker.data()
-    model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=callbacks)
-    assert pruning.masks.kept == pruning.masks.size - int(
-        0.8 * pruning.masks.size
-    )
-    for kind, suffix, _ in kinds:
+    _fit(model, *callbacks, batch_size=4, epochs=2)
+    _check_count(pruning.masks)
+    for kind, suffix in kinds:
         for freq, count in (("epoch", 2), (3, 5)):
             files = list(tmp_path.glob(f"{kind}-{freq}-*{suffix}"))
             assert len(files) == count
             for path in files:
                 assert _revived(_stored(path), pruning.masks) == 0, path
-
-
-def _interrupter(line, batches):
-    """A callback that raises after a number of batches."""
-    seen = []
-
-    def count(batch, logs=None):
-        seen.append(batch)
-        if len(seen) == batches:
-            raise _InterruptionError
-
-    return line.callbacks.LambdaCallback(on_train_batch_end=count)
 
 
 @functools.cache
@@ -347,11 +326,16 @@ def _interrupted(line, backup_first, save_freq, directory, batches, seed):
     callbacks = [resume_worker.backup(line, directory, save_freq), pruning]
     if not backup_first:
         callbacks.reverse()
-    if batches is not None:
-        callbacks.append(_interrupter(line, batches))
-    x, y = resume_worker.data()
+    seen = []
+
+    def stop(batch, logs=None):
+        seen.append(batch)
+        if len(seen) == batches:
+            raise _InterruptionError
+
+    interrupt = line.callbacks.LambdaCallback(on_train_batch_end=stop)
     try:
-        model.fit(x, y, batch_size=8, epochs=4, verbose=0, callbacks=callbacks)
+        _fit(model, *callbacks, interrupt, epochs=4)
     except _InterruptionError:
         assert batches is not None
     else:
@@ -375,7 +359,7 @@ def test_a_resumed_run_takes_the_masks_of_the_first(
     assert second._options.scorer.calls == 0
     assert second.masks == first.masks
     assert synflow_tf.Masks.enforced(model) == first.masks
-    assert _revived(model.get_weights(), first.masks) == 0
+    assert common.revived(model, first.masks) == 0
     # Keras 3 begins its epoch again, but does not turn the optimizer back.
     again = 1 if line is keras and save_freq == 3 else 0
     assert int(model.optimizer.iterations.numpy()) == 16 + again
@@ -390,7 +374,7 @@ def test_a_run_that_left_no_backup_is_pruned_anew(line, backup_first, tmp_path):
     expected = _fresh_masks(line)
     second, model = _interrupted(*args, batches=None, seed=1)
     assert second.masks == expected != first.masks
-    assert _revived(model.get_weights(), expected) == 0
+    assert common.revived(model, expected) == 0
 
 
 @pytest.mark.parametrize(
@@ -407,7 +391,7 @@ def test_a_backup_of_keras_3_cut_off_while_written_is_not_needed(
     path.write_bytes(whole[: int(left * len(whole))])
     second, model = _interrupted(*args, batches=None, seed=1)
     assert second.masks == first.masks
-    assert _revived(model.get_weights(), first.masks) == 0
+    assert common.revived(model, first.masks) == 0
     # From the backup before, so that the second epoch was run again.
     assert int(model.optimizer.iterations.numpy()) == 16
 
@@ -428,7 +412,7 @@ def test_a_backup_of_tf_keras_cut_off_while_written_is_not_read(
     data.with_name(name).write_bytes(data.read_bytes()[:100])
     second, model = _interrupted(*args, batches=None, seed=1)
     assert second.masks == first.masks
-    assert _revived(model.get_weights(), first.masks) == 0
+    assert common.revived(model, first.masks) == 0
 
 
 # A server that has imported all this, so that each attempt, a process of its
@@ -440,8 +424,7 @@ _PROCESSES.set_forkserver_preload(["synflow_tf"])
 def _attempt(args, directory, number, seconds):
     """Runs the worker, and kills it a while after it has started.
 
-    Returns:
-        Its exit code: -9 if it was killed, 0 if it was done before.
+    Returns its exit code: -9 if it was killed, 0 if it was done before.
     """
     started = _PROCESSES.Event()
     process = _PROCESSES.Process(
@@ -468,7 +451,17 @@ def _unreadable(directory, number):
     return "JSONDecode" in error or ("_load_model" in error and no_other)
 
 
-def _check_kills(name, backup_first, kills, directory):
+_FAST = [("keras", True, 2), ("tf_keras", False, 2)]
+_SLOW = itertools.product(["keras", "tf_keras"], [True, False], [10])
+
+
+@pytest.mark.parametrize(
+    "name, backup_first, kills",
+    [*_FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in _SLOW)],
+)
+def test_a_run_that_is_killed_ends_as_sparse_as_it_began(
+    name, backup_first, kills, tmp_path
+):
     """Kills runs and starts them again until there were so many kills.
 
     And until a run has gone on from a backup at least once.
@@ -477,7 +470,7 @@ def _check_kills(name, backup_first, kills, directory):
     moments = random.Random(seed)
     killed = resumed = runs = 0
     while killed < kills or not resumed:
-        run = directory / str(runs)
+        run = tmp_path / str(runs)
         run.mkdir()
         args = name, backup_first, moments.choice(["epoch", 3])
         number = 0
@@ -499,31 +492,13 @@ def _check_kills(name, backup_first, kills, directory):
             number += 1
         files = sorted(run.glob("*.masks"), key=lambda path: int(path.stem))
         first = synflow_tf.Masks.load(files[0])
-        assert first.kept == first.size - int(0.8 * first.size)
+        _check_count(first)
         for path in files:
             assert synflow_tf.Masks.load(path) == first, f"{said}: {path.name}"
         with np.load(run / "trained.npz") as trained:
             assert _revived(list(trained.values()), first) == 0, said
         runs += 1
     print(f"seed {seed}: {killed} kills in {runs} runs, {resumed} resumed")
-
-
-@pytest.mark.parametrize(
-    "name, backup_first", [("keras", True), ("tf_keras", False)]
-)
-def test_a_run_that_is_killed_ends_as_sparse_as_it_began(
-    name, backup_first, tmp_path
-):
-    _check_kills(name, backup_first, 2, tmp_path)
-
-
-@pytest.mark.slow
-@ORDERS
-@pytest.mark.parametrize("name", ["keras", "tf_keras"])
-def test_a_run_that_is_killed_10_times_ends_as_sparse_as_it_began(
-    name, backup_first, tmp_path
-):
-    _check_kills(name, backup_first, 10, tmp_path)
 
 
 @pytest.mark.parametrize("pruning_first", [True, False])
@@ -543,12 +518,8 @@ def test_the_best_weights_that_come_back_at_the_end_are_sparse(
     callbacks = [pruning, stopping, record]
     if not pruning_first:
         callbacks = [stopping, pruning, record]
-    x, y = resume_worker.data()
-    model.fit(x, y, batch_size=8, epochs=9, verbose=0, callbacks=callbacks)
+    _fit(model, *callbacks, epochs=9)
     assert len(epochs) == 3
-    for weights, best in zip(model.get_weights(), epochs[0], strict=True):
-        np.testing.assert_array_equal(weights, best)
-    assert pruning.masks.kept == pruning.masks.size - int(
-        0.8 * pruning.masks.size
-    )
-    assert _revived(model.get_weights(), pruning.masks) == 0
+    common.equal(model.get_weights(), epochs[0])
+    _check_count(pruning.masks)
+    assert common.revived(model, pruning.masks) == 0

@@ -1,11 +1,11 @@
 """Data sets: real digits offline, the others prepared in tiny or mocked."""
 
-import importlib
 import socket
 import subprocess
 import sys
 import time
 
+import common
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -30,6 +30,17 @@ def arrays(dataset):
     """All images and all labels of a data set, as two arrays."""
     images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
     return np.concatenate(images), np.concatenate(labels)
+
+
+def load(name, batch_size, data_dir, **options):
+    """What `load` reads, as two arrays."""
+    return arrays(datasets.load(name, batch_size, data_dir=data_dir, **options))
+
+
+def stored(builder, split):
+    """What tfds has of a split in its own files, as two arrays."""
+    dataset = builder.as_dataset(split=split, as_supervised=True)
+    return arrays(dataset.batch(100))
 
 
 def normalized(images, name):
@@ -114,8 +125,7 @@ def tiny(tmp_path_factory):
         builder.download_and_prepare()
         # tfds stores examples in an order of its own.
         for split in ("train", "test"):
-            stored = builder.as_dataset(split=split, as_supervised=True)
-            images, labels = arrays(stored.batch(64))
+            images, labels = stored(builder, split)
             given = contents[name, split]
             assert sorted(map(bytes, images)) == sorted(map(bytes, given[0]))
             contents[name, split] = images, labels
@@ -148,8 +158,7 @@ def test_digits_are_pixel_for_pixel_those_of_scikit_learn(digits_dir):
     expected["train"] = sorted(set(range(1797)) - set(expected["test"]))
     builder = digits.Digits(data_dir=digits_dir)
     for split, indices in expected.items():
-        stored = builder.as_dataset(split=split, as_supervised=True)
-        images, labels = arrays(stored.batch(100))
+        images, labels = stored(builder, split)
         assert images.dtype == np.uint8
         np.testing.assert_array_equal(
             images[..., 0], source.images[indices].astype(int)
@@ -162,8 +171,7 @@ def test_train_and_test_digits_are_disjoint_complete_and_stratified(digits_dir):
     builder = digits.Digits(data_dir=digits_dir)
     images, labels = {}, {}
     for split in ("train", "test"):
-        stored = builder.as_dataset(split=split, as_supervised=True)
-        images[split], labels[split] = arrays(stored.batch(100))
+        images[split], labels[split] = stored(builder, split)
     assert (len(labels["train"]), len(labels["test"])) == (1437, 360)
     as_bytes = {split: set(map(bytes, images[split])) for split in images}
     assert not as_bytes["train"] & as_bytes["test"]
@@ -177,15 +185,12 @@ def test_train_and_test_digits_are_disjoint_complete_and_stratified(digits_dir):
 def test_digits_are_normalized_by_the_statistics_of_their_training_split(
     digits_dir,
 ):
-    builder = digits.Digits(data_dir=digits_dir)
-    stored = builder.as_dataset(split="train", as_supervised=True)
-    originals, labels = arrays(stored.batch(100))
+    originals, labels = stored(digits.Digits(data_dir=digits_dir), "train")
     scaled = originals / 16.0
     spec = datasets.spec("digits")
     assert spec.mean == (round(scaled.mean(), 4),)
     assert spec.std == (round(scaled.std(), 4),)
-    loaded = datasets.load("digits", 100, shuffle=False, data_dir=digits_dir)
-    images, loaded_labels = arrays(loaded)
+    images, loaded_labels = load("digits", 100, digits_dir, shuffle=False)
     assert images.dtype == np.float32
     expected = (scaled - spec.mean[0]) / spec.std[0]
     np.testing.assert_allclose(images, expected, rtol=0, atol=1e-6)
@@ -195,11 +200,9 @@ def test_digits_are_normalized_by_the_statistics_of_their_training_split(
 def test_digits_are_built_without_network_and_only_once(
     tmp_path, offline, monkeypatch
 ):
-    first = datasets.load("digits", 64, split="test", data_dir=tmp_path)
+    first = load("digits", 64, tmp_path, split="test")
     monkeypatch.delattr(digits.Digits, "_generate_examples")
-    second = datasets.load("digits", 64, split="test", data_dir=tmp_path)
-    for a, b in zip(arrays(first), arrays(second), strict=True):
-        np.testing.assert_array_equal(a, b)
+    common.equal(first, load("digits", 64, tmp_path, split="test"))
 
 
 def test_the_last_partial_batch_is_kept_and_cardinality_is_known(digits_dir):
@@ -220,26 +223,21 @@ def test_training_digits_are_reordered_in_each_epoch_and_by_seed(digits_dir):
         return [arrays(loaded)[0] for _ in range(2)]
 
     first, second = epochs(seed=1)
-    again_first, again_second = epochs(seed=1)
     other, _ = epochs(seed=2)
-    np.testing.assert_array_equal(first, again_first)
-    np.testing.assert_array_equal(second, again_second)
+    common.equal([first, second], epochs(seed=1))
     assert (first != second).any()
     assert (first != other).any()
     assert sorted(map(bytes, first)) == sorted(map(bytes, second))
-    in_order = datasets.load("digits", 64, shuffle=False, data_dir=digits_dir)
+    in_order, _ = load("digits", 64, digits_dir, shuffle=False)
     # Over the whole split: a stored neighbour lands anywhere.
-    position = {bytes(x): i for i, x in enumerate(arrays(in_order)[0])}
+    position = {bytes(x): i for i, x in enumerate(in_order)}
     moved = np.abs([position[bytes(x)] - i for i, x in enumerate(first)])
     assert moved.mean() > len(first) / 4
 
 
-@pytest.mark.parametrize("keras_line", ["keras", "tf_keras"])
-def test_both_keras_lines_fit_a_loaded_data_set(keras_line, digits_dir):
-    keras = importlib.import_module(keras_line)
-    model = keras.Sequential(
-        [keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")]
-    )
+def test_both_keras_lines_fit_a_loaded_data_set(line, digits_dir):
+    layers = line.layers
+    model = line.Sequential([layers.Flatten(), layers.Dense(10, "softmax")])
     model.compile("sgd", "sparse_categorical_crossentropy")
     train = datasets.load("digits", 1437, data_dir=digits_dir)
     history = model.fit(train, epochs=2, shuffle=False, verbose=0)
@@ -251,15 +249,9 @@ def test_a_prepared_data_set_is_read_without_network(name, tiny, offline):
     data_dir, contents = tiny
     for split in ("train", "test"):
         originals, labels = contents[name, split]
-        loaded = datasets.load(
-            name,
-            8,
-            split=split,
-            augment=False,
-            shuffle=False,
-            data_dir=data_dir,
+        images, loaded_labels = load(
+            name, 8, data_dir, split=split, augment=False, shuffle=False
         )
-        images, loaded_labels = arrays(loaded)
         assert images.dtype == np.float32
         np.testing.assert_allclose(
             images, normalized(originals, name), rtol=0, atol=1e-6
@@ -328,8 +320,7 @@ def test_each_training_image_is_cropped_out_of_a_black_border_by_itself(
 ):
     data_dir, contents = tiny
     originals, labels = contents[name, "train"]
-    loaded = datasets.load(name, 20, shuffle=False, seed=0, data_dir=data_dir)
-    images, loaded_labels = arrays(loaded)
+    images, loaded_labels = load(name, 20, data_dir, shuffle=False, seed=0)
     np.testing.assert_array_equal(loaded_labels, labels)
     chosen = which_variants(pixels(images, name), originals)
     # Per image, not per batch; and the second batch not like the first.
@@ -367,9 +358,9 @@ def test_the_test_split_is_neither_augmented_nor_reordered(name, tiny):
 
 def test_training_images_of_mnist_are_not_augmented(tiny):
     data_dir, contents = tiny
-    loaded = datasets.load("mnist", 8, shuffle=False, data_dir=data_dir)
+    images, _ = load("mnist", 8, data_dir, shuffle=False)
     expected, _ = contents["mnist", "train"]
-    np.testing.assert_array_equal(pixels(arrays(loaded)[0], "mnist"), expected)
+    np.testing.assert_array_equal(pixels(images, "mnist"), expected)
 
 
 @pytest.mark.parametrize("name", DOWNLOADED)
@@ -429,54 +420,36 @@ def test_a_proxy_is_trusted_to_reach_the_host(monkeypatch, offline):
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    "name, bad, must",
     [
-        (
-            {"name": "imagenet"},
-            r"Argument `name` must be one of 'digits', 'mnist', 'cifar10', "
-            r"'cifar100'\. Received: name='imagenet'",
-        ),
-        (
-            {"batch_size": 0},
-            r"Argument `batch_size` must be an integer >= 1\. "
-            r"Received: batch_size=0",
-        ),
-        (
-            {"batch_size": 2.5},
-            r"Argument `batch_size` must be .* Received: batch_size=2\.5",
-        ),
-        (
-            {"split": "validation"},
-            r"Argument `split` must be one of 'train', 'test'\. "
-            r"Received: split='validation'",
-        ),
-        (
-            {"augment": True},
-            r"Argument `augment` must be False or None for 'digits'.* "
-            r"Received: augment=True",
-        ),
+        ("name", "imagenet", "one of 'digits', 'mnist', 'cifar10', 'cifar100'"),
+        ("batch_size", 0, "an integer >= 1"),
+        ("batch_size", 2.5, "an integer >= 1"),
+        ("split", "validation", "one of 'train', 'test'"),
+        ("augment", True, "False or None for 'digits'"),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_is_right(
-    changed, message, digits_dir
+    name, bad, must, digits_dir
 ):
     arguments = {"name": "digits", "batch_size": 8, "data_dir": digits_dir}
+    message = f"Argument `{name}` must be {must}.* Received: {name}={bad!r}"
     with pytest.raises(ValueError, match=message):
-        datasets.load(**{**arguments, **changed})
+        datasets.load(**{**arguments, name: bad})
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
     tmp_path, monkeypatch
 ):
     remedy = r"pip install synflow_tf\[examples\]"
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "sklearn", None)
-        with pytest.raises(ImportError, match=f"scikit-learn.*{remedy}"):
-            datasets.load("digits", 8, data_dir=tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "tensorflow_datasets", None)
-        with pytest.raises(ImportError, match=f"tensorflow_datasets.*{remedy}"):
-            datasets.load("digits", 8, data_dir=tmp_path)
+    for module, name in (
+        ("sklearn", "scikit-learn"),
+        ("tensorflow_datasets", "tensorflow_datasets"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            with pytest.raises(ImportError, match=f"{name}.*{remedy}"):
+                datasets.load("digits", 8, data_dir=tmp_path)
     # The first failure left nothing half done behind.
     assert len(datasets.load("digits", 1437, data_dir=tmp_path)) == 1
 

@@ -3,6 +3,7 @@
 import copy
 import functools
 
+import common
 import keras
 import numpy as np
 import pytest
@@ -17,18 +18,18 @@ METHODS = {
     keras: {"apply", "finalize_variable_values"},
     tf_keras: {"apply_gradients", "finalize_variable_values"},
 }
-# What makes each, and how many values it gathers about each weight.
-OPTIMIZERS = {
-    "momentum": (
-        lambda line, **more: line.optimizers.SGD(0.1, momentum=0.9, **more),
-        1,
-    ),
-    "adam": (lambda line, **more: line.optimizers.Adam(0.02, **more), 2),
-}
-ALL = pytest.mark.parametrize("name", OPTIMIZERS)
+# How many values each optimizer gathers about a weight.
+SLOTS = {"momentum": 1, "adam": 2}
+ALL = pytest.mark.parametrize("name", SLOTS)
 STEPS = 20
 # Of `compile`, where nothing depends on what is traced: it takes less time.
 EAGERLY = {"run_eagerly": True}
+
+
+def _optimizer(line, name, **more):
+    if name == "adam":
+        return line.optimizers.Adam(0.02, **more)
+    return line.optimizers.SGD(0.1, momentum=0.9, **more)
 
 
 def _model(line):
@@ -61,10 +62,11 @@ def _square(line):
     )
 
 
-def _square_masks():
+def _square_masks(*names):
     rng = np.random.default_rng(0)
+    names = names or [f"layer{i}" for i in range(4)]
     return synflow_tf.Masks(
-        {f"layer{i}/kernel": rng.random((4, 4)) < 0.5 for i in range(4)}
+        {f"{name}/kernel": rng.random((4, 4)) < 0.5 for name in names}
     )
 
 
@@ -101,11 +103,21 @@ def _step(line, model, optimizer, x, y):
     optimizer.apply_gradients(pairs)
 
 
+def _train(model, n=3):
+    for x, y in _batches(n):
+        model.train_on_batch(x, y)
+
+
+def _fit(model, *callbacks, **options):
+    return common.fit(model, *_square_data(), *callbacks, **options)
+
+
 def _gathered(optimizer):
     """What an optimizer has gathered, a dict of name to array."""
+    found = optimizer.variables
     return {
         getattr(v, "path", v.name).replace("/", "_"): v.numpy()
-        for v in optimizer.variables
+        for v in (found() if callable(found) else found)
     }
 
 
@@ -132,18 +144,14 @@ def _assert_learns_of_removed(optimizer, masks):
         assert np.any(slot[~mask] != 0)
 
 
+def _assert_all_differ(first, second):
+    assert all(np.any(a != b) for a, b in zip(first, second, strict=True))
+
+
 def _replaced(thing):
     """Names of the methods that are replaced on an object."""
     names = {"compile", "apply", "apply_gradients", "finalize_variable_values"}
     return names & set(vars(thing))
-
-
-def _revived(model, masks):
-    """How many removed weights are not 0."""
-    values = {w.path: w.variable.numpy() for w in variables.weights(model)}
-    return sum(
-        int(np.count_nonzero(values[path][~masks[path]])) for path in masks
-    )
 
 
 # Training is that of masks inside the forward pass.
@@ -207,7 +215,7 @@ def test_clipped_training_is_that_of_masks_in_the_forward_pass(
     line, name, clip
 ):
     masks, limit = _masks(line), 0.02
-    make = functools.partial(OPTIMIZERS[name][0], line, **{clip: limit})
+    make = functools.partial(_optimizer, line, name, **{clip: limit})
 
     twin, optimizer, norms = _twin(line, masks), make(), []
     optimizer.build(twin.trainable_variables)
@@ -258,16 +266,15 @@ def test_moments_of_removed_weights_stay_0_whenever_it_is_compiled(
     line, order, name
 ):
     masks, model = _masks(line), _model(line)
-    make, slots = OPTIMIZERS[name]
+    optimizer = _optimizer(line, name)
     if order != "after":
-        first = make(line) if order == "before" else line.optimizers.RMSprop()
+        first = optimizer if order == "before" else line.optimizers.RMSprop()
         model.compile(first, _loss(line))
     masks.enforce(model)
     if order != "before":
-        model.compile(make(line), _loss(line))
-    for x, y in _batches(3):
-        model.train_on_batch(x, y)
-    _assert_knows_kept_only(model.optimizer, masks, slots)
+        model.compile(optimizer, _loss(line))
+    _train(model, 3)
+    _assert_knows_kept_only(model.optimizer, masks, SLOTS[name])
 
 
 @pytest.mark.parametrize("traced, name", [(False, "momentum"), (True, "adam")])
@@ -275,20 +282,19 @@ def test_moments_of_removed_weights_stay_0_in_a_loop_of_ones_own(
     line, traced, name
 ):
     masks, model = _masks(line), _model(line)
-    make, slots = OPTIMIZERS[name]
-    optimizer = make(line)
+    optimizer = _optimizer(line, name)
     step = functools.partial(_step, line, model, optimizer)
     if traced:
         step = tf.function(step)
     assert masks.enforce(model, optimizer) is model
     for x, y in _batches(3):
         step(tf.constant(x), tf.constant(y))
-    _assert_knows_kept_only(optimizer, masks, slots)
+    _assert_knows_kept_only(optimizer, masks, SLOTS[name])
 
 
 def test_apply_without_variables_is_masked_as_well():
     masks, model = _square_masks(), _square(keras)
-    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    optimizer = _optimizer(keras, "momentum")
     optimizer.build(model.trainable_variables)
     masks.enforce(model, optimizer)
     optimizer.apply([tf.ones((4, 4))] * 4)
@@ -299,31 +305,23 @@ def test_a_model_trained_as_part_of_another_has_its_optimizer_masked(line):
     masks, part = _masks(line), _model(line)
     inputs = line.Input((5, 5, 2))
     outer = line.Model(inputs, line.layers.Dense(3, name="top")(part(inputs)))
-    make, slots = OPTIMIZERS["adam"]
-    outer.compile(make(line), _loss(line))
+    outer.compile(_optimizer(line, "adam"), _loss(line))
     masks.enforce(part, optimizer=outer.optimizer)
-    for x, y in _batches(3):
-        outer.train_on_batch(x, y)
-    _assert_knows_kept_only(outer.optimizer, masks, slots)
-    assert _revived(part, masks) == 0
+    _train(outer)
+    _assert_knows_kept_only(outer.optimizer, masks, 2)
+    assert common.revived(part, masks) == 0
 
 
 def test_masks_held_through_a_part_hold_in_a_model_trained_before(line):
     masks, part = _square_masks(), _square(line)
     inputs = line.Input((4,))
     outer = line.Model(inputs, part(inputs))
-    outer.compile(line.optimizers.SGD(0.1, momentum=0.9), "mse")
-    x, y = _square_data()
-    outer.fit(x, y, batch_size=4, verbose=0)
+    outer.compile(_optimizer(line, "momentum"), "mse")
+    _fit(outer)
     masks.enforce(part)
     synflow_tf.Masks.enforced(outer).enforce(outer)
-    seen = []
-    watch = line.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: seen.append(
-            _revived(part, masks)
-        )
-    )
-    outer.fit(x, y, batch_size=4, verbose=0, callbacks=[watch])
+    seen, watch = common.watch(line, lambda: common.revived(part, masks))
+    _fit(outer, watch)
     assert seen == [0] * 4
     _assert_knows_kept_only(outer.optimizer, masks, 1)
 
@@ -366,22 +364,17 @@ def _pair(line):
 
 @pytest.mark.parametrize("compiled_first", [True, False])
 def test_each_optimizer_that_a_model_holds_is_masked(line, compiled_first):
-    model, rng = _pair(line), np.random.default_rng(0)
-    optimizers = [OPTIMIZERS[name][0](line) for name in ("momentum", "adam")]
-    masks = synflow_tf.Masks(
-        {
-            f"{part}/kernel": rng.random((4, 4)) < 0.5
-            for part in ("first", "second")
-        }
-    )
+    model = _pair(line)
+    optimizers = [_optimizer(line, name) for name in SLOTS]
+    masks = _square_masks("first", "second")
     if compiled_first:
         model.compile(*optimizers)
     masks.enforce(model)
     if not compiled_first:
         model.compile(*optimizers)
-    model.fit(*_square_data(), batch_size=4, verbose=0)
+    _fit(model)
     for optimizer, part, slots in zip(
-        optimizers, ("first/kernel", "second/kernel"), (1, 2), strict=True
+        optimizers, masks, SLOTS.values(), strict=True
     ):
         _assert_knows_kept_only(optimizer, {part: masks[part]}, slots)
 
@@ -402,9 +395,8 @@ def test_a_model_of_which_nothing_trains_can_still_be_fitted(line):
         layer.trainable = False
     model.compile("sgd", "mse")
     before = model.get_weights()
-    model.fit(*_square_data(), verbose=0)
-    for old, new in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
+    _fit(model)
+    common.equal(before, model.get_weights())
 
 
 def test_what_is_no_optimizer_is_refused_and_changes_nothing(line):
@@ -412,8 +404,7 @@ def test_what_is_no_optimizer_is_refused_and_changes_nothing(line):
     before = model.get_weights()
     with pytest.raises(TypeError, match="Argument `optimizer` must.*'adam'"):
         masks.enforce(model, "adam")
-    for old, new in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
+    common.equal(before, model.get_weights())
     for weight in variables.weights(model):
         assert variables.get_constraint(weight.variable) is None
     assert _replaced(model) == set()
@@ -428,11 +419,10 @@ def test_what_is_no_optimizer_is_refused_and_changes_nothing(line):
 
 @ALL
 def test_enforcing_forgets_removed_weights_and_nothing_else(line, name):
-    make, slots = OPTIMIZERS[name]
     masks, model = _square_masks(), _square(line)
-    model.compile(make(line, use_ema=True), "mse")
-    x, y = _square_data()
-    model.fit(x, y, batch_size=4, verbose=0)
+    slots = SLOTS[name] + 1  # and the average
+    model.compile(_optimizer(line, name, use_ema=True), "mse")
+    _fit(model)
     before = _gathered(model.optimizer)
     _assert_learns_of_removed(model.optimizer, masks)
     masks.enforce(model)
@@ -446,37 +436,40 @@ def test_enforcing_forgets_removed_weights_and_nothing_else(line, name):
                 expected = np.where(mask, old, 0)
                 checked += 1
         np.testing.assert_array_equal(after[key], expected, err_msg=key)
-    assert checked == (slots + 1) * len(masks)
-    model.fit(x, y, batch_size=4, verbose=0)
-    _assert_knows_kept_only(model.optimizer, masks, slots + 1)
+    assert checked == slots * len(masks)
+    _fit(model)
+    _assert_knows_kept_only(model.optimizer, masks, slots)
 
 
-def test_enforcing_forgets_within_a_loss_scale_optimizer(line):
-    masks, model = _square_masks(), _square(line)
-    optimizer = _loss_scale(line, line.optimizers.Adam(0.01))
-    model.compile(optimizer, "mse", **EAGERLY)
-    x, y = _square_data()
-    model.fit(x, y, batch_size=4, verbose=0)
-    _assert_learns_of_removed(model.optimizer, masks)
-    masks.enforce(model)
-    for slot, mask in _slots(model.optimizer, masks):
-        assert np.all(slot[~mask] == 0)
-    assert len(_slots(model.optimizer, masks)) == 8
+def _loss_scale(line, inner):
+    if line is keras:
+        return keras.optimizers.LossScaleOptimizer(inner, initial_scale=1)
+    return tf_keras.mixed_precision.LossScaleOptimizer(inner, initial_scale=1)
 
 
-@pytest.mark.skipif(
-    not hasattr(keras.optimizers, "MultiOptimizer"), reason="an older Keras"
+def _multi(line, inner):
+    if not hasattr(line.optimizers, "MultiOptimizer"):
+        pytest.skip("an older Keras")
+    choice = keras.optimizers.OptimizerMap(inner)
+    choice[".*layer0/.*"] = _optimizer(keras, "momentum")
+    return keras.optimizers.MultiOptimizer(choice)
+
+
+@pytest.mark.parametrize(
+    "line, outer, slots",
+    [(keras, _loss_scale, 8), (tf_keras, _loss_scale, 8), (keras, _multi, 7)],
 )
-def test_enforcing_forgets_within_a_multi_optimizer():
-    masks, model = _square_masks(), _square(keras)
-    choice = keras.optimizers.OptimizerMap(keras.optimizers.Adam(0.01))
-    choice[".*layer0/.*"] = keras.optimizers.SGD(0.1, momentum=0.9)
-    model.compile(keras.optimizers.MultiOptimizer(choice), "mse", **EAGERLY)
-    x, y = _square_data()
-    model.fit(x, y, batch_size=4, verbose=0)
-    assert len(_slots(model.optimizer, masks)) == 7
+def test_enforcing_forgets_within_an_optimizer_of_optimizers(
+    line, outer, slots
+):
+    masks, model = _square_masks(), _square(line)
+    optimizer = outer(line, _optimizer(line, "adam"))
+    model.compile(optimizer, "mse", **EAGERLY)
+    _fit(model)
+    assert len(_slots(model.optimizer, masks)) == slots
     _assert_learns_of_removed(model.optimizer, masks)
     masks.enforce(model)
+    assert len(_slots(model.optimizer, masks)) == slots
     for slot, mask in _slots(model.optimizer, masks):
         assert np.all(slot[~mask] == 0)
 
@@ -486,8 +479,7 @@ def test_enforcing_forgets_within_a_multi_optimizer():
 
 def test_averages_written_over_the_weights_by_hand_are_masked(line):
     masks, model = _masks(line), _model(line)
-    make, _ = OPTIMIZERS["adam"]
-    optimizer = make(line, use_ema=True)
+    optimizer = _optimizer(line, "adam", use_ema=True)
     masks.enforce(model, optimizer)
     _step(line, model, optimizer, *_batches(1)[0])
     averages = [
@@ -507,14 +499,13 @@ def test_averages_written_over_the_weights_by_hand_are_masked(line):
 def test_averages_written_over_the_weights_by_fit_are_masked(line):
     masks, model = _masks(line), _model(line)
     dense = model.get_weights()
-    make, _ = OPTIMIZERS["adam"]
-    model.compile(make(line, use_ema=True, ema_momentum=0.5), _loss(line))
+    optimizer = _optimizer(line, "adam", use_ema=True, ema_momentum=0.5)
+    model.compile(optimizer, _loss(line))
     masks.enforce(model)
     # The first average is of weights that were set past the constraint.
     model.set_weights(dense)
-    x, y = _batches(1)[0]
-    model.fit(x, y, batch_size=2, verbose=0)
-    assert _revived(model, masks) == 0
+    common.fit(model, *_batches(1)[0])
+    assert common.revived(model, masks) == 0
     for old, new in zip(dense, model.get_weights(), strict=True):
         assert np.any((old != new) & (new != 0))
 
@@ -546,23 +537,20 @@ def test_averages_swapped_in_for_evaluation_are_masked(name):
         pytest.skip("an older Keras")
     masks, model = _square_masks(), _square(keras)
     model.compile(optimizer(0.05, use_ema=True), "mse", **EAGERLY)
-    x, y = _square_data()
-    model.fit(x, y, batch_size=4, verbose=0)
+    _fit(model)
     masks.enforce(model)
     seen = []
     watch = keras.callbacks.LambdaCallback()
     watch.on_test_batch_begin = lambda batch, logs=None: seen.append(
-        (_revived(model, masks), model.get_weights()[0])
+        (common.revived(model, masks), model.get_weights()[0])
     )
-    history = model.fit(
-        x,
-        y,
-        batch_size=4,
+    history = _fit(
+        model,
+        keras.callbacks.SwapEMAWeights(),
+        watch,
         epochs=2,
-        verbose=0,
-        validation_data=(x, y),
+        validation_data=_square_data(),
         validation_batch_size=16,
-        callbacks=[keras.callbacks.SwapEMAWeights(), watch],
     )
     assert [revived for revived, _ in seen] == [0, 0]
     assert np.all(np.isfinite(history.history["val_loss"]))
@@ -570,12 +558,6 @@ def test_averages_swapped_in_for_evaluation_are_masked(name):
 
 
 # Loss scaling.
-
-
-def _loss_scale(line, inner):
-    if line is keras:
-        return keras.optimizers.LossScaleOptimizer(inner, initial_scale=1)
-    return tf_keras.mixed_precision.LossScaleOptimizer(inner, initial_scale=1)
 
 
 def _half_precision_model(line):
@@ -596,22 +578,21 @@ def test_under_mixed_precision_the_scaled_gradients_are_masked(
     line, compiled_first
 ):
     masks, model = _masks(line), _half_precision_model(line)
-    make, slots = OPTIMIZERS["momentum"]
-    inner = make(line)
+    inner = _optimizer(line, "momentum")
     if compiled_first:
         model.compile(inner, _loss(line))
     masks.enforce(model)
     if not compiled_first:
         model.compile(inner, _loss(line))
     optimizer = model.optimizer
-    assert isinstance(optimizer, type(_loss_scale(line, make(line))))
+    plain = _loss_scale(line, _optimizer(line, "momentum"))
+    assert isinstance(optimizer, type(plain))
     assert optimizer.inner_optimizer is inner
     assert _replaced(optimizer) == METHODS[line]
     assert _replaced(inner) == set()
-    for x, y in _batches(8):
-        model.train_on_batch(x, y)
-    _assert_knows_kept_only(optimizer, masks, slots)
-    assert _revived(model, masks) == 0
+    _train(model, 8)
+    _assert_knows_kept_only(optimizer, masks, 1)
+    assert common.revived(model, masks) == 0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -629,8 +610,7 @@ def test_gradients_of_removed_weights_that_are_not_finite_are_0(line, bad):
     got = gradients.masked(
         [tf.constant(x) for x in given], model.trainable_variables
     )
-    for a, b in zip(got, expected, strict=True):
-        np.testing.assert_array_equal(a, b)
+    common.equal(got, expected)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -640,13 +620,18 @@ def test_gradients_of_removed_weights_that_are_not_finite_stop_no_update(
     masks, model = _square_masks(), _square(line)
     optimizer = _loss_scale(line, line.optimizers.SGD(1.0))
     masks.enforce(model, optimizer)
+
+    def apply(grads):
+        grads = map(tf.constant, grads)
+        optimizer.apply_gradients(
+            zip(grads, model.trainable_variables, strict=True)
+        )
+
     before = model.get_weights()
     grads = [
         np.where(mask, 1, bad).astype("float32") for mask in masks.values()
     ]
-    optimizer.apply_gradients(
-        zip(map(tf.constant, grads), model.trainable_variables, strict=True)
-    )
+    apply(grads)
     for old, new, mask in zip(
         before, model.get_weights(), masks.values(), strict=True
     ):
@@ -654,11 +639,8 @@ def test_gradients_of_removed_weights_that_are_not_finite_stop_no_update(
     # One that is kept stops it.
     grads[0][masks["layer0/kernel"]] = bad
     before = model.get_weights()
-    optimizer.apply_gradients(
-        zip(map(tf.constant, grads), model.trainable_variables, strict=True)
-    )
-    for old, new in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
+    apply(grads)
+    common.equal(before, model.get_weights())
 
 
 # Gradients of other kinds.
@@ -723,13 +705,13 @@ def test_the_gradients_of_a_table_are_sparse_and_masked(line):
 
 def test_moments_of_removed_entries_of_a_table_stay_0(line):
     model, masks = _table(line)
-    make, slots = OPTIMIZERS["adam"]
-    model.compile(make(line, global_clipnorm=0.1), _loss(line))
+    optimizer = _optimizer(line, "adam", global_clipnorm=0.1)
+    model.compile(optimizer, _loss(line))
     masks.enforce(model)
     rng = np.random.default_rng(0)
     for _ in range(3):
         model.train_on_batch(rng.integers(0, 6, (8, 3)), rng.integers(0, 3, 8))
-    _assert_knows_kept_only(model.optimizer, masks, slots)
+    _assert_knows_kept_only(model.optimizer, masks, 2)
 
 
 def test_no_gradient_stays_none(line):
@@ -741,11 +723,6 @@ def test_no_gradient_stays_none(line):
 
 
 # Copies and files.
-
-
-def _state(optimizer):
-    found = optimizer.variables
-    return [v.numpy() for v in (found() if callable(found) else found)]
 
 
 @pytest.mark.parametrize(
@@ -767,19 +744,15 @@ def test_training_with_a_deep_copy_of_an_optimizer_changes_the_copy_only(
     copied = copy.deepcopy(optimizer)
     for name in _replaced(copied):
         assert vars(copied)[name].__self__ is copied
-    state = _state(optimizer)
+    state = _gathered(optimizer)
     weights, old = model.get_weights(), other.get_weights()
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.square(other(x) - y))
     grads = tape.gradient(loss, other.trainable_variables)
     copied.apply_gradients(zip(grads, other.trainable_variables, strict=True))
-    assert all(
-        np.any(a != b) for a, b in zip(old, other.get_weights(), strict=True)
-    )
-    for a, b in zip(weights, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-    for a, b in zip(state, _state(optimizer), strict=True):
-        np.testing.assert_array_equal(a, b)
+    _assert_all_differ(old, other.get_weights())
+    common.equal(weights, model.get_weights())
+    common.equal(state.values(), _gathered(optimizer).values())
 
 
 def test_training_a_deep_copy_of_a_model_changes_the_copy_only(line):
@@ -791,14 +764,9 @@ def test_training_a_deep_copy_of_a_model_changes_the_copy_only(line):
     copied = copy.deepcopy(model)
     weights, state = model.get_weights(), _gathered(model.optimizer)
     copied.train_on_batch(x, y)
-    assert all(
-        np.any(a != b)
-        for a, b in zip(weights, copied.get_weights(), strict=True)
-    )
-    for a, b in zip(weights, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-    for key, value in _gathered(model.optimizer).items():
-        np.testing.assert_array_equal(value, state[key])
+    _assert_all_differ(weights, copied.get_weights())
+    common.equal(weights, model.get_weights())
+    common.equal(state.values(), _gathered(model.optimizer).values())
 
 
 def test_the_configuration_of_an_optimizer_is_that_of_a_plain_one(line):
@@ -840,8 +808,7 @@ def test_a_saved_model_is_loaded_as_a_plain_one(line, suffix, tmp_path):
     assert "synflow" not in str(loaded.get_config())
     assert "synflow" not in str(loaded.optimizer.get_config())
     assert synflow_tf.Masks.enforced(loaded) is None
-    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    common.equal(model.get_weights(), loaded.get_weights())
     assert _replaced(model.optimizer) == METHODS[line]
     if not suffix:  # tf_keras gives no moments back from a SavedModel.
         return
@@ -858,16 +825,15 @@ def test_a_saved_model_is_loaded_as_a_plain_one(line, suffix, tmp_path):
 
 def test_release_leaves_no_method_replaced(line):
     masks, model = _masks(line), _model(line)
-    model.compile(OPTIMIZERS["momentum"][0](line), _loss(line), **EAGERLY)
-    own = line.optimizers.SGD(0.1, momentum=0.9)
+    model.compile(_optimizer(line, "momentum"), _loss(line), **EAGERLY)
+    own = _optimizer(line, "momentum")
     masks.enforce(model, own)
     assert _replaced(model) == {"compile"}
     assert _replaced(model.optimizer) == _replaced(own) == METHODS[line]
     assert masks.release(model, own) is model
     assert _replaced(model) == set()
     assert _replaced(model.optimizer) == _replaced(own) == set()
-    for x, y in _batches(3):
-        model.train_on_batch(x, y)
+    _train(model, 3)
     _assert_learns_of_removed(model.optimizer, masks)
     model.compile("sgd", _loss(line))
     assert _replaced(model.optimizer) == set()
@@ -882,39 +848,35 @@ def _apart(masks):
     )
 
 
-def test_releasing_some_masks_leaves_others_enforced(line):
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_releasing_some_masks_leaves_others_enforced(line, in_loop):
     model, (released, held) = _model(line), _apart(_masks(line))
-    make, slots = OPTIMIZERS["momentum"]
-    model.compile(make(line), _loss(line))
-    released.enforce(model)
-    held.enforce(model)
-    model.train_on_batch(*_batches(1)[0])
-    _assert_knows_kept_only(model.optimizer, released, slots)
-    released.release(model)
-    for x, y in _batches(3):
-        model.train_on_batch(x, y)
-    _assert_knows_kept_only(model.optimizer, held, slots)
-    _assert_learns_of_removed(model.optimizer, released)
-    assert _revived(model, held) == 0
-    model.compile(make(line), _loss(line))
-    assert _replaced(model.optimizer) == METHODS[line]
-    held.release(model)
-    assert _replaced(model) == _replaced(model.optimizer) == set()
+    optimizer = _optimizer(line, "momentum")
+    model.compile(optimizer, _loss(line))
+    own = [optimizer] if in_loop else []
 
+    def train(n):
+        for x, y in _batches(n):
+            if in_loop:
+                _step(line, model, optimizer, x, y)
+            else:
+                model.train_on_batch(x, y)
 
-def test_releasing_some_masks_leaves_others_enforced_in_a_loop(line):
-    model, (released, held) = _model(line), _apart(_masks(line))
-    make, slots = OPTIMIZERS["momentum"]
-    optimizer = make(line)
-    released.enforce(model, optimizer)
-    held.enforce(model, optimizer)
-    released.release(model, optimizer)
-    for x, y in _batches(3):
-        _step(line, model, optimizer, x, y)
+    released.enforce(model, *own)
+    held.enforce(model, *own)
+    train(1)
+    _assert_knows_kept_only(optimizer, released, 1)
+    released.release(model, *own)
+    train(3)
+    _assert_knows_kept_only(optimizer, held, 1)
     _assert_learns_of_removed(optimizer, released)
-    _assert_knows_kept_only(optimizer, held, slots)
-    held.release(model, optimizer)
-    assert _replaced(optimizer) == set()
+    assert common.revived(model, held) == 0
+    model.compile(_optimizer(line, "momentum"), _loss(line))
+    assert _replaced(model.optimizer) == METHODS[line]
+    held.release(model, *own)
+    assert _replaced(model) == _replaced(model.optimizer) == set()
+    if in_loop:
+        assert _replaced(optimizer) == set()
 
 
 # Optimizers of before Keras 2.11.
@@ -935,6 +897,5 @@ def test_removed_weights_stay_0_under_a_legacy_optimizer(more, compiled_first):
     before = model.get_weights()
     for x, y in _batches(5):
         model.train_on_batch(x, y)
-        assert _revived(model, masks) == 0
-    for old, new in zip(before, model.get_weights(), strict=True):
-        assert np.any(old != new)
+        assert common.revived(model, masks) == 0
+    _assert_all_differ(before, model.get_weights())

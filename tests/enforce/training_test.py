@@ -5,7 +5,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras
 
 import synflow_tf
 
@@ -38,14 +37,8 @@ def _model(line, seed=0):
     )
 
 
-def _global_policy(line):
-    if line is keras:
-        return keras.config.dtype_policy()
-    return tf_keras.mixed_precision.global_policy()
-
-
 def _mixed_model(line):
-    policy = _global_policy(line)
+    policy = line.mixed_precision.global_policy()
     line.mixed_precision.set_global_policy("mixed_float16")
     try:
         return _model(line)
@@ -53,38 +46,28 @@ def _mixed_model(line):
         line.mixed_precision.set_global_policy(policy)
 
 
-def _compile(line, model, optimizer):
+def _compile(line, model, optimizer, **options):
     model.compile(
         OPTIMIZERS[optimizer](line),
         line.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **options,
     )
 
 
-def _revived(model, masks):
-    """How many removed weights are not 0, and how many weights are."""
-    weights = synflow_tf.Masks.from_model(model)
-    revived = sum(
-        int(np.count_nonzero(weights[path] & ~masks[path])) for path in masks
-    )
-    return revived, weights.kept
+def _train(model, *callbacks, **options):
+    options = {"batch_size": 16, "epochs": 2, **options}
+    return common.fit(model, *_data(), *callbacks, **options)
 
 
-def _fit(line, model, masks, **kwargs):
+def _check_trains(line, model, masks, **options):
     """Trains, and looks for removed weights that are not 0 after each call.
 
     Not only at the end, when averages are masked, and all else with them.
     """
-    revived = []
-    look = line.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: revived.append(
-            _revived(model, masks)[0]
-        )
-    )
-    x, y = _data()
-    kwargs = {"batch_size": 16, "epochs": 2, "verbose": 0, **kwargs}
-    model.fit(x, y, callbacks=[look], **kwargs)
+    revived, look = common.watch(line, lambda: common.revived(model, masks))
+    _train(model, look, **options)
     assert revived and not any(revived)
-    assert _revived(model, masks)[0] == 0
+    assert common.revived(model, masks) == 0
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -102,36 +85,32 @@ def test_removed_weights_are_zero_after_each_of_30_steps(
     before = model.get_layer("conv").get_weights()[0]
     for _ in range(30):
         model.train_on_batch(x, y)
-        assert _revived(model, masks)[0] == 0
+        assert common.revived(model, masks) == 0
     assert np.any(model.get_layer("conv").get_weights()[0] != before)
-    assert _revived(model, masks)[1] > 0.9 * masks.kept
+    kept = synflow_tf.Masks.from_model(model).kept
+    assert kept > 0.9 * masks.kept
 
 
 def test_fit_then_prune_then_fit_keeps_removed_weights_zero(line):
     model = _model(line)
     _compile(line, model, "momentum")
-    x, y = _data()
-    model.fit(x, y, epochs=2, batch_size=16, verbose=0)
+    _train(model)
     masks = synflow_tf.prune(model, sparsity=0.9, rounds=10)
-    _fit(line, model, masks)
+    _check_trains(line, model, masks)
 
 
 def test_removed_weights_are_zero_inside_a_call_of_several_steps(line):
     model = _model(line)
-    model.compile(
-        OPTIMIZERS["adam"](line),
-        line.losses.SparseCategoricalCrossentropy(from_logits=True),
-        steps_per_execution=4,
-    )
+    _compile(line, model, "adam", steps_per_execution=4)
     masks = synflow_tf.prune(model, sparsity=0.9, rounds=10)
-    _fit(line, model, masks, batch_size=8)
+    _check_trains(line, model, masks, batch_size=8)
 
 
 def test_removed_weights_are_zero_under_mixed_precision(line):
     model = _mixed_model(line)
     masks = synflow_tf.prune(model, sparsity=0.9, rounds=10)
     _compile(line, model, "adam")
-    _fit(line, model, masks)
+    _check_trains(line, model, masks)
 
 
 def test_the_callback_prunes_before_the_first_step_and_keeps_it_so(line):
@@ -139,15 +118,10 @@ def test_the_callback_prunes_before_the_first_step_and_keeps_it_so(line):
     _compile(line, model, "momentum")
     expected = synflow_tf.compute_masks(model, sparsity=0.8, rounds=10)
     callback = synflow_tf.SynFlowPruning(sparsity=0.8, rounds=10)
-    revived = []
-    check = line.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: revived.append(
-            _revived(model, callback.masks)[0]
-        )
+    revived, check = common.watch(
+        line, lambda: common.revived(model, callback.masks)
     )
-    x, y = _data()
-    callbacks = [callback, check]
-    model.fit(x, y, epochs=2, batch_size=16, callbacks=callbacks, verbose=0)
+    _train(model, callback, check)
     assert callback.masks == expected
     assert revived == [0] * 8
 
@@ -156,12 +130,11 @@ def test_the_callback_keeps_the_masks_in_a_second_fit(line):
     model = _model(line)
     _compile(line, model, "adam")
     callback = synflow_tf.SynFlowPruning(compression=5, rounds=10)
-    x, y = _data()
-    model.fit(x, y, callbacks=[callback], verbose=0)
+    _train(model, callback)
     first = callback.masks
-    model.fit(x, y, callbacks=[callback], verbose=0)
+    _train(model, callback)
     assert callback.masks == first
-    assert _revived(model, first)[0] == 0
+    assert common.revived(model, first) == 0
 
 
 def test_a_second_fit_does_not_score_again():
@@ -169,20 +142,18 @@ def test_a_second_fit_does_not_score_again():
     model = _model(keras)
     _compile(keras, model, "adam")
     callback = synflow_tf.SynFlowPruning(0.8, rounds=5, scorer=scorer)
-    x, y = _data()
     for _ in range(2):
-        model.fit(x, y, callbacks=[callback], verbose=0)
+        _train(model, callback)
         assert scorer.calls == 1
 
 
 def test_one_callback_prunes_two_models(line):
     callback = synflow_tf.SynFlowPruning(compression=5, rounds=10)
-    x, y = _data()
     for seed in (1, 2):
         model = _model(line, seed)
         _compile(line, model, "adam")
         expected = synflow_tf.compute_masks(model, compression=5, rounds=10)
-        model.fit(x, y, callbacks=[callback], verbose=0)
+        _train(model, callback)
         assert callback.masks == expected
 
 
@@ -190,9 +161,7 @@ def test_the_callback_takes_masks(line):
     model = _model(line)
     _compile(line, model, "adam")
     masks = synflow_tf.compute_masks(model, sparsity=0.7, rounds=5)
-    x, y = _data()
-    callback = synflow_tf.SynFlowPruning(masks=masks)
-    model.fit(x, y, callbacks=[callback], verbose=0)
+    _train(model, synflow_tf.SynFlowPruning(masks=masks))
     assert synflow_tf.Masks.from_model(model) == masks
 
 
@@ -211,9 +180,8 @@ def test_release_gives_the_weights_back(line):
     _compile(line, model, "adam")
     masks = synflow_tf.prune(model, sparsity=0.9, rounds=5)
     masks.release(model)
-    x, y = _data()
-    model.fit(x, y, epochs=2, verbose=0)
-    assert _revived(model, masks)[0] > 0
+    _train(model)
+    assert common.revived(model, masks) > 0
 
 
 def test_a_constraint_of_the_users_own_is_kept_and_comes_back(line):
@@ -237,10 +205,9 @@ def test_pruning_further_keeps_what_was_removed(line):
     first = synflow_tf.prune(model, sparsity=0.5, rounds=5)
     second = synflow_tf.prune(model, sparsity=0.9, rounds=5)
     assert second.kept == second.size - int(0.9 * second.size)
-    for path in first:
-        assert not np.any(second[path] & ~first[path])
+    common.nested(second, first)
     _compile(line, model, "adam")
-    _fit(line, model, second)
+    _check_trains(line, model, second)
 
 
 @pytest.mark.parametrize("make", [_model, _mixed_model])
@@ -263,5 +230,5 @@ def test_a_loop_that_names_no_optimizer_keeps_the_masks(line, make):
     losses = []
     for _ in range(20):
         losses.append(float(step(x, y)))
-        assert _revived(model, masks)[0] == 0
+        assert common.revived(model, masks) == 0
     assert losses[-1] < losses[0]

@@ -1,11 +1,13 @@
 """`prune_synflow` in a pipeline of tensorflow-model-optimization (tfmot)."""
 
 import fractions
+import functools
 import json
 import pathlib
 import subprocess
 import sys
 
+import common
 import keras
 import numpy as np
 import pytest
@@ -80,15 +82,9 @@ def _data():
     return x, rng.random((32, 3)).astype("float32")
 
 
-def _fit(model, data, epochs=1, callbacks=(), **kwargs):
-    callbacks = [K.UpdatePruningStep(), *callbacks]
-    return model.fit(
-        *data,
-        batch_size=4,
-        epochs=epochs,
-        verbose=0,
-        callbacks=callbacks,
-        **kwargs,
+def _fit(model, data, *callbacks, **options):
+    return common.fit(
+        model, *data, K.UpdatePruningStep(), *callbacks, **options
     )
 
 
@@ -101,15 +97,19 @@ def _removed(sparsity, size):
     return int(fractions.Fraction(str(sparsity)) * size)
 
 
-class _Watch(tf_keras.callbacks.Callback):
-    """Notes the masks that the zeros show, after every batch."""
+def _check_count(masks, sparsity):
+    assert masks.size - masks.kept == _removed(sparsity, masks.size)
 
-    def __init__(self):
-        super().__init__()
-        self.seen = []
 
-    def on_train_batch_end(self, batch, logs=None):
-        self.seen.append(synflow_tf.Masks.from_model(self.model))
+def _load(path):
+    with K.prune_scope():
+        return tf_keras.models.load_model(path)
+
+
+def _watch(model):
+    """The masks that the zeros show after each batch, and the callback."""
+    look = functools.partial(synflow_tf.Masks.from_model, model)
+    return common.watch(tf_keras, look)
 
 
 MODES = {
@@ -163,16 +163,16 @@ def test_a_pruned_and_trained_model_has_exactly_the_zeros_of_compute_masks(
     masks = synflow_tf.compute_masks(model, 0.7, rounds=10)
     wrapped = prune_synflow(model, 0.7, rounds=10)
     assert synflow_tf.Masks.enforced(wrapped) == masks
-    watch = _Watch()
+    seen, watch = _watch(wrapped)
     _compile(wrapped, **MODES[mode])
     before = [w.numpy() for w in model.trainable_weights]
-    _fit(wrapped, data, epochs=2, callbacks=[watch])
-    assert len(watch.seen) >= 4
-    assert all(seen == masks for seen in watch.seen)
+    _fit(wrapped, data, watch, epochs=2)
+    assert len(seen) >= 4
+    assert all(found == masks for found in seen)
     stripped = K.strip_pruning(wrapped)
     assert not [x for x in stripped.layers if isinstance(x, K.PrunableLayer)]
     assert synflow_tf.Masks.from_model(stripped) == masks
-    assert masks.size - masks.kept == _removed(0.7, masks.size)
+    _check_count(masks, 0.7)
     after = [w.numpy() for w in stripped.trainable_weights]
     assert any(np.any(a != b) for a, b in zip(before, after, strict=True))
 
@@ -234,29 +234,29 @@ def test_gradual_pruning_is_by_the_schedule_and_by_the_flow(make, steps, data):
     plain.set_weights(model.get_weights())
     wrapped = prune_synflow(model, pruning_schedule=schedule, rounds=10)
     assert synflow_tf.Masks.enforced(wrapped).sparsity == 0
-    watch = _Watch()
+    seen, watch = _watch(wrapped)
     _compile(wrapped, tf_keras.optimizers.SGD(0.01), steps_per_execution=steps)
-    _fit(wrapped, data, epochs=2, callbacks=[watch], shuffle=False)
+    _fit(wrapped, data, watch, epochs=2, shuffle=False)
     # tfmot counts the first step as 1: it prunes at 2, 6 and 10.
-    size = watch.seen[0].size
+    size = seen[0].size
     targets = [
         _removed(np.float32(schedule(tf.constant(step))[1]), size)
         for step in (2, 6, 10)
     ]
-    removed = [size - seen.kept for seen in watch.seen]
+    removed = [size - masks.kept for masks in seen]
     if steps == 1:
         expected = [0] + 4 * targets[:1] + 4 * targets[1:2] + 7 * targets[2:]
     else:
         expected = [*targets, targets[-1]]
     assert removed == expected
-    for one, other in zip(watch.seen[:-1], watch.seen[1:], strict=True):
-        assert all(np.all(other[path] <= one[path]) for path in one)
+    for one, other in zip(seen[:-1], seen[1:], strict=True):
+        common.nested(other, one)
 
     callback = synflow_tf.SynFlowPruning(
         pruning_schedule=lambda step: schedule(step + 1), rounds=10
     )
     _compile(plain, tf_keras.optimizers.SGD(0.01), steps_per_execution=steps)
-    _fit(plain, data, epochs=2, callbacks=[callback], shuffle=False)
+    _fit(plain, data, callback, epochs=2, shuffle=False)
     assert callback.masks == synflow_tf.Masks.enforced(wrapped)
     stripped = K.strip_pruning(wrapped)
     for one, other in zip(plain.weights, stripped.weights, strict=True):
@@ -268,7 +268,7 @@ def test_gradual_pruning_takes_callbacks_in_any_form_and_our_schedules(data):
     wrapped = _compile(prune_synflow(_conv(), pruning_schedule=schedule))
     wrapped.fit(*data, 4, 1, 0, K.UpdatePruningStep())
     masks = synflow_tf.Masks.enforced(wrapped)
-    assert masks.size - masks.kept == _removed(0.9, masks.size)
+    _check_count(masks, 0.9)
     several = tf_keras.callbacks.CallbackList(
         [K.UpdatePruningStep()], model=wrapped, add_history=True
     )
@@ -284,10 +284,10 @@ def test_gradual_pruning_outlives_weights_that_are_written_back(data):
     best = tf_keras.callbacks.EarlyStopping(
         "loss", patience=1, mode="max", restore_best_weights=True
     )
-    history = _fit(wrapped, data, epochs=3, callbacks=[best])
+    history = _fit(wrapped, data, best, epochs=3)
     assert len(history.epoch) == 2 and best.best_epoch == 0
     masks = synflow_tf.Masks.enforced(wrapped)
-    assert masks.size - masks.kept == _removed(0.9, masks.size)
+    _check_count(masks, 0.9)
     assert synflow_tf.Masks.from_model(wrapped).kept <= masks.kept
 
 
@@ -298,7 +298,15 @@ def test_pruning_at_once_ends_gradual_pruning(data):
     assert again is wrapped
     _fit(_compile(again), data)
     masks = synflow_tf.Masks.enforced(again)
-    assert masks.size - masks.kept == _removed(0.5, masks.size)
+    _check_count(masks, 0.5)
+
+
+def _run(code, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+    )
 
 
 _CONTINUE = """
@@ -341,20 +349,15 @@ def test_files_go_on_with_the_same_masks_in_a_process_without_us(
     wrapped = _compile(prune_synflow(make(), **amount, rounds=5))
     _fit(wrapped, data)
     masks = synflow_tf.Masks.enforced(wrapped)
-    assert masks.size - masks.kept == _removed(0.7, masks.size)
+    _check_count(masks, 0.7)
     paths = [str(tmp_path / f"model{suffix}") for suffix in SUFFIXES]
     for path in paths:
         wrapped.save(path)
-    done = subprocess.run(
-        [sys.executable, "-c", _CONTINUE, *paths],
-        capture_output=True,
-        text=True,
-    )
+    done = _run(_CONTINUE, *paths)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.strip().splitlines()[-len(SUFFIXES) :]
     for line in lines:
-        for mask, kernel in zip(masks.values(), json.loads(line), strict=True):
-            np.testing.assert_array_equal(mask, kernel)
+        common.equal(masks.values(), json.loads(line))
 
 
 @pytest.mark.parametrize(
@@ -378,8 +381,7 @@ def test_a_loaded_model_goes_on_here_and_is_pruned_further(
     masks = synflow_tf.Masks.enforced(wrapped)
     path = str(tmp_path / f"model{suffix}")
     wrapped.save(path)
-    with K.prune_scope():
-        loaded = tf_keras.models.load_model(path)
+    loaded = _load(path)
     held = synflow_tf.Masks.enforced(loaded)
     assert all(np.array_equal(held[path], masks[path]) for path in held)
     synflow_tf.Masks.from_model(loaded).enforce(loaded)
@@ -390,8 +392,8 @@ def test_a_loaded_model_goes_on_here_and_is_pruned_further(
     assert further is loaded and further.optimizer is not None
     _fit(further, data)
     more = synflow_tf.Masks.from_model(K.strip_pruning(further))
-    assert more.size - more.kept == _removed(0.8, more.size)
-    assert all(np.all(more[path] <= masks[path]) for path in masks)
+    _check_count(more, 0.8)
+    common.nested(more, masks)
 
 
 def test_gradual_pruning_goes_on_after_loading(data, tmp_path):
@@ -399,18 +401,17 @@ def test_gradual_pruning_goes_on_after_loading(data, tmp_path):
     wrapped = _compile(prune_synflow(_conv(), pruning_schedule=schedule))
     _fit(wrapped, data)
     wrapped.save(tmp_path / "half.keras")
-    with K.prune_scope():
-        loaded = tf_keras.models.load_model(tmp_path / "half.keras")
+    loaded = _load(tmp_path / "half.keras")
     half = synflow_tf.Masks.enforced(loaded)
-    assert half.size - half.kept == _removed(0.4, half.size)
+    _check_count(half, 0.4)
     loaded = prune_synflow(loaded, pruning_schedule=schedule)
-    watch = _Watch()
-    _fit(loaded, data, callbacks=[watch])
-    for seen in watch.seen:
-        assert all(np.all(seen[path] <= half[path]) for path in half)
+    seen, watch = _watch(loaded)
+    _fit(loaded, data, watch)
+    for masks in seen:
+        common.nested(masks, half)
     full = synflow_tf.Masks.enforced(loaded)
-    assert full.size - full.kept == _removed(0.8, full.size)
-    assert all(np.all(full[path] <= half[path]) for path in half)
+    _check_count(full, 0.8)
+    common.nested(full, half)
 
 
 def test_what_tfmot_cannot_hold_is_listed_and_kept_at_0_all_the_same(data):
@@ -438,10 +439,10 @@ def test_a_model_of_which_tfmot_can_hold_nothing_is_pruned_all_the_same(data):
     model = tf_keras.Model(inputs, L.GlobalAveragePooling2D()(x))
     schedule = K.ConstantSparsity(0.5, begin_step=3, frequency=1)
     wrapped = _compile(prune_synflow(model, pruning_schedule=schedule))
-    watch = _Watch()
-    _fit(wrapped, data, callbacks=[watch])
-    size = watch.seen[0].size
-    removed = [size - masks.kept for masks in watch.seen]
+    seen, watch = _watch(wrapped)
+    _fit(wrapped, data, watch)
+    size = seen[0].size
+    removed = [size - masks.kept for masks in seen]
     assert removed == [0, 0] + 6 * [_removed(0.5, size)]
 
 
@@ -529,8 +530,7 @@ def test_a_list_of_layers_makes_a_model(data, tmp_path):
     assert synflow_tf.Masks.enforced(wrapped) == masks
     _fit(wrapped, data)
     wrapped.save(tmp_path / "model.keras")
-    with K.prune_scope():
-        loaded = tf_keras.models.load_model(tmp_path / "model.keras")
+    loaded = _load(tmp_path / "model.keras")
     _fit(loaded, data)
     stripped = K.strip_pruning(loaded)
     assert synflow_tf.Masks.from_model(stripped) == masks
@@ -571,76 +571,72 @@ def _magnitude():
 _MODEL = _conv()
 
 
+_HALF = {"sparsity": 0.5}
+_SCHEDULE = {"pruning_schedule": K.ConstantSparsity(0.5, 0)}
+
+
 @pytest.mark.parametrize(
-    "arguments, error, message",
+    "to_prune, arguments, error, message",
     [
-        ({"to_prune": 3, "sparsity": 0.5}, TypeError, "`to_prune` must be"),
-        ({"to_prune": _MODEL}, ValueError, "Exactly one of"),
+        (3, _HALF, TypeError, "`to_prune` must be"),
+        (_MODEL, {}, ValueError, "Exactly one of"),
+        (_MODEL, {**_HALF, **_SCHEDULE}, ValueError, "Exactly one of"),
         (
-            {
-                "to_prune": _MODEL,
-                "sparsity": 0.5,
-                "pruning_schedule": K.ConstantSparsity(0.5, 0),
-            },
-            ValueError,
-            "Exactly one of",
-        ),
-        (
-            {"to_prune": _MODEL, "sparsity": K.ConstantSparsity(0.5, 0)},
+            _MODEL,
+            {"sparsity": _SCHEDULE["pruning_schedule"]},
             ValueError,
             "`sparsity` must be a number",
         ),
         (
-            {"to_prune": _MODEL, "pruning_schedule": 0.5},
+            _MODEL,
+            {"pruning_schedule": 0.5},
             TypeError,
             "`pruning_schedule` must be a schedule",
         ),
         (
-            {"to_prune": _MODEL, "sparsity": 0.5, "model": _MODEL},
+            _MODEL,
+            {**_HALF, "model": _MODEL},
             ValueError,
             "`model` is for layers",
         ),
         (
-            {"to_prune": _MODEL.layers[1], "sparsity": 0.5},
+            _MODEL.layers[1],
+            _HALF,
             ValueError,
             "`model` must be given with layers",
         ),
         (
-            {"to_prune": L.Dense(2), "sparsity": 0.5, "model": _MODEL},
+            L.Dense(2),
+            {**_HALF, "model": _MODEL},
             ValueError,
             "must have layers of model",
         ),
         (
-            {
-                "to_prune": _MODEL.layers[1],
-                "model": _MODEL,
-                "pruning_schedule": K.ConstantSparsity(0.5, 0),
-            },
+            _MODEL.layers[1],
+            {**_SCHEDULE, "model": _MODEL},
             ValueError,
             "`pruning_schedule` is for models",
         ),
         (
-            {"to_prune": _called(_Subclassed()), "sparsity": 0.5},
+            _called(_Subclassed()),
+            _HALF,
             ValueError,
             "functional or a sequential.*_Subclassed.*synflow_tf.prune",
         ),
         (
-            {"to_prune": tf_keras.Sequential([L.Dense(2)]), "sparsity": 0.5},
+            tf_keras.Sequential([L.Dense(2)]),
+            _HALF,
             ValueError,
             "must be built",
         ),
-        (
-            {"to_prune": _magnitude(), "sparsity": 0.5},
-            ValueError,
-            "magnitude too.*strip_pruning",
-        ),
+        (_magnitude(), _HALF, ValueError, "magnitude too.*strip_pruning"),
     ],
 )
 def test_what_cannot_be_pruned_is_an_error_that_says_why(
-    arguments, error, message
+    to_prune, arguments, error, message
 ):
     with pytest.raises(error, match=message):
-        prune_synflow(**arguments)
+        prune_synflow(to_prune, **arguments)
 
 
 def test_a_failing_call_changes_nothing():
@@ -648,14 +644,10 @@ def test_a_failing_call_changes_nothing():
     model.get_layer("c2").kernel.assign(np.zeros((1, 1, 4, 6)))
     weights = [w.numpy() for w in model.weights]
     layers, optimizer = list(model.layers), model.optimizer
-    for amount in (
-        {"sparsity": 0.5},
-        {"pruning_schedule": K.ConstantSparsity(0.5, 0)},
-    ):
+    for amount in (_HALF, _SCHEDULE):
         with pytest.raises(ValueError, match="returns only zeros"):
             prune_synflow(model, **amount)
-    for one, other in zip(weights, model.weights, strict=True):
-        np.testing.assert_array_equal(one, other)
+    common.equal(weights, model.weights)
     assert model.layers == layers and model.optimizer is optimizer
     assert "fit" not in vars(model)
     assert synflow_tf.Masks.enforced(model) is None
@@ -694,7 +686,7 @@ def test_summaries_show_the_sparsity_of_each_layer(data, tmp_path):
     wrapped = _compile(prune_synflow(_conv(), 0.7))
     masks = synflow_tf.Masks.enforced(wrapped)
     summaries = K.PruningSummaries(str(tmp_path))
-    _fit(wrapped, data, callbacks=[summaries])
+    _fit(wrapped, data, summaries)
     scalars = _scalars(tmp_path)
     for name in ("c1", "c2", "d"):
         [value] = scalars[f"prune_low_magnitude_{name}/mask:0/sparsity"]
@@ -719,22 +711,15 @@ model.fit(np.zeros((4, 8, 8, 1)), np.zeros((4, 10)), callbacks=callbacks)
 
 
 def test_without_tensorboard_the_summaries_say_so(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", _NO_TENSORBOARD, str(tmp_path)],
-        capture_output=True,
-        text=True,
-    )
+    done = _run(_NO_TENSORBOARD, str(tmp_path))
     assert done.returncode != 0
     assert "TensorBoard is not installed" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, others",
-    [
-        pytest.param("MobileNetV2", 17, marks=pytest.mark.slow),
-        pytest.param("ResNet50", 0, marks=pytest.mark.slow),
-        pytest.param("EfficientNetB0", 16, marks=pytest.mark.slow),
-    ],
+    [("MobileNetV2", 17), ("ResNet50", 0), ("EfficientNetB0", 16)],
 )
 def test_applications_go_through(name, others, tmp_path):
     model = getattr(tf_keras.applications, name)(
@@ -748,20 +733,18 @@ def test_applications_go_through(name, others, tmp_path):
         if hasattr(layer, "pruning_vars")
     )
     assert len(masks) - held == others
-    wrapped.compile("sgd", "mse", steps_per_execution=2)
+    _compile(wrapped, "sgd", steps_per_execution=2)
     x = np.random.default_rng(0).random((8, 32, 32, 3)).astype("float32")
     y = np.eye(10, dtype="float32")[:8]
-    step = K.UpdatePruningStep()
-    wrapped.fit(x, y, batch_size=2, callbacks=[step], verbose=0)
+    _fit(wrapped, (x, y), batch_size=2)
     wrapped.save(tmp_path / "model.keras")
-    with K.prune_scope():
-        loaded = tf_keras.models.load_model(tmp_path / "model.keras")
+    loaded = _load(tmp_path / "model.keras")
     synflow_tf.Masks.from_model(loaded).enforce(loaded)
-    loaded.fit(x, y, batch_size=2, callbacks=[step], verbose=0)
+    _fit(loaded, (x, y), batch_size=2)
     for trained in (wrapped, loaded):
         stripped = K.strip_pruning(trained)
         assert synflow_tf.Masks.from_model(stripped) == masks
-        assert masks.size - masks.kept == _removed(0.9, masks.size)
+        _check_count(masks, 0.9)
         assert [x.name for x in stripped.layers] == [
             x.name for x in model.layers
         ]
