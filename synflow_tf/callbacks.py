@@ -192,9 +192,11 @@ class SynFlowPruning(_Callback):
     def _at_begin(self):
         """Returns the masks that training begins with."""
         held = masks_lib.Masks.enforced(self.model) or {}
-        known = self._task is not None and self._task.graph.model is self.model
-        if known and held == self.masks:
-            return held  # of a fit before
+        if self._task is not None and self._task.graph.model is self.model:
+            if self._are_held(held):
+                return self.masks  # of a fit before
+        else:
+            self.masks = None
         self._step = None
         self._task = task = task_lib.select(self.model, self._options)
         masks = _present(task, held)
@@ -209,6 +211,12 @@ class SynFlowPruning(_Callback):
                 {w.path: masks[w.path] for w in task.weights}
             )
         return self._pruned(loop.Step(task), self._options.densities, held)
+
+    def _are_held(self, held):
+        return self.masks is not None and all(
+            np.array_equal(held.get(path), mask)
+            for path, mask in self.masks.items()
+        )
 
     def _is_pruned(self, task, masks):
         """Returns whether masks are just as sparse as asked for."""

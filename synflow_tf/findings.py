@@ -24,8 +24,8 @@ class Finding(typing.NamedTuple):
             as ones. "unscored": a weight through which no flow passes is kept
             as it is. "zeros": many weights of a kernel score exactly 0.
             "unstructured": N of M does not fit a kernel, which is kept as it
-            is. "empty": all weights of a kernel are removed, and other paths
-            carry the flow. "collapse": no path is left through the model.
+            is. "empty": all weights of a kernel are removed; it says where the
+            flow goes instead. "collapse": no path is left through the model.
         name: str, the path of the weight, or the name of the layer or model.
         text: str, the diagnostic.
     """
@@ -94,8 +94,8 @@ def _zeros(found):
 
 def _empty(found):
     return (
-        f"All weights of {len(found)} kernels are removed; other paths carry "
-        f"the flow. {listed(found, '; ')}"
+        f"All weights of {len(found)} kernels are removed. "
+        f"{listed(found, '; ')}"
     )
 
 

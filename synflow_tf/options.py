@@ -109,6 +109,7 @@ def _check_scorer(scorer):
             "Argument `scorer` must be a `synflow_tf.scorers.Scorer`, such "
             f"as `scorers.SynFlow()`. Received: scorer={scorer!r}"
         )
+    _validation.choice("scorer.dtype", scorer.dtype, ("float64", "float32"))
     if scorer.needs_data and scorer.data is None:
         raise ValueError(
             "Argument `scorer` must have the data that it needs: "

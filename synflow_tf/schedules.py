@@ -152,9 +152,15 @@ def at(schedule, step):
     """
     if isinstance(schedule, Schedule):
         return bool(schedule.should_prune(step)), schedule.density(step)
-    prunes, sparsity = (np.asarray(x) for x in schedule(tf.constant(step)))
+    found = schedule(tf.constant(step))
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        raise ValueError(
+            "A schedule must give a pair: whether to prune, and the sparsity. "
+            f"Received: {schedule!r}, which gives {found!r} at step {step}"
+        )
+    prunes, sparsity = (np.asarray(x) for x in found)
     # The shortest decimal of a float32 is what its author wrote.
-    density = 1 - _validation.decimal(sparsity)
+    density = 1 - _validation.decimal(sparsity) if sparsity < 1 else 0
     if not 0 < density <= 1:
         raise ValueError(
             "A schedule must give sparsities in [0, 1). Received: "

@@ -46,7 +46,7 @@ def score(model, *, scorer=None, masks=None, prunable=None, inputs=None):
         task.bound.check(task.split(task.start({})))
     weights = task.start(masks or {})
     with tf.device(weights.device):
-        scores, flow = loop.score(task, weights)
+        scores, flow = loop.score(task, weights, task.alive(masks or {}))
     exponent = int(flow.exponent)
     scores = task.named(tf.cast(scores, tf.float64))
     return Scores(

@@ -91,3 +91,17 @@ def test_findings_are_kept_by_masks_and_by_scores():
     model = keras.Model(x, keras.layers.Dense(2)(y))
     (finding,) = synflow_tf.score(model).findings
     assert finding[:2] == ("scale", "batch_normalization/gamma")
+
+
+def test_a_second_fit_keeps_what_is_known_and_a_second_model_is_told_anew():
+    callback = synflow_tf.SynFlowPruning(0.5, rounds=2)
+    for _ in range(2):
+        model = _model(keras)
+        with pytest.warns(UserWarning, match="no score"):
+            _fit(model, [callback])
+        first = callback.masks
+        assert len(first.history) == 2
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _fit(model, [callback])
+        assert callback.masks is first

@@ -89,33 +89,49 @@ def test_all_ways_refuse_the_same_with_the_same_words(arguments, message):
     assert [w.numpy().tobytes() for w in model.weights] == before
 
 
-def test_what_has_no_score_takes_part_no_more_after_a_restore(tmp_path):
-    def made():
-        keras.utils.set_random_seed(0)
-        x = keras.Input((4,))
-        y = keras.layers.Dense(6, name="a")(x)
-        cut = keras.layers.Lambda(lambda x: 0 * x)(y)
-        cut = keras.layers.Dense(6, name="cut")(cut)
-        y = keras.layers.Dense(3, name="b")(keras.layers.Add()([y, cut]))
-        model = keras.Model(x, y)
-        model.compile("sgd", "mse")
-        return model
+def _with_a_cut():
+    """A model of two kernels with scores, and one that no flow reaches."""
+    keras.utils.set_random_seed(0)
+    x = keras.Input((4,))
+    y = keras.layers.Dense(6, name="a")(x)
+    cut = keras.layers.Lambda(lambda x: 0 * x)(y)
+    cut = keras.layers.Dense(6, name="cut")(cut)
+    y = keras.layers.Dense(3, name="b")(keras.layers.Add()([y, cut]))
+    model = keras.Model(x, y)
+    model.compile("sgd", "mse")
+    return model
 
+
+def _fit(model, callback):
+    x, y = keras.ops.ones((8, 4)), keras.ops.ones((8, 3))
+    model.fit(x, y, 2, callbacks=[callback], verbose=0)
+    return callback.masks
+
+
+def test_what_has_no_score_takes_part_no_more_after_a_restore(tmp_path):
     def fit(model):
-        callback = synflow_tf.SynFlowPruning(
-            0.5, rounds=3, on_unscored="keep", scorer=scorer
-        )
-        x, y = keras.ops.ones((8, 4)), keras.ops.ones((8, 3))
-        model.fit(x, y, callbacks=[callback], verbose=0)
-        return callback.masks
+        return _fit(model, synflow_tf.SynFlowPruning(0.5, **arguments))
 
     scorer = common.Counting()
-    model = made()
+    arguments = {"rounds": 3, "on_unscored": "keep", "scorer": scorer}
+    model = _with_a_cut()
     first = fit(model)
     assert list(first) == ["a/kernel", "b/kernel"] and scorer.runs > 0
     model.save_weights(tmp_path / "pruned.weights.h5")
-    restored = made()
+    restored = _with_a_cut()
     restored.load_weights(tmp_path / "pruned.weights.h5")
     runs = scorer.runs
     assert fit(restored) == first
     assert scorer.runs == runs
+
+
+def test_what_has_no_score_stays_in_each_fit_of_a_schedule():
+    schedule = synflow_tf.schedules.LinearSparsity(0.7, 0, 10, 1)
+    callback = synflow_tf.SynFlowPruning(
+        pruning_schedule=schedule, rounds=3, on_unscored="keep"
+    )
+    model = _with_a_cut()
+    kept = [_fit(model, callback).kept for _ in range(3)]
+    assert kept[0] > kept[1] > kept[2] == 42 - int(0.7 * 42)
+    assert list(callback.masks) == ["a/kernel", "b/kernel"]
+    assert model.get_layer("cut").kernel.numpy().all()

@@ -26,27 +26,32 @@ def check(task, on_unscored, held):
     Raises:
         ValueError: if a check fails, or weights without scores are an error.
     """
-    tensors = task.split(task.start({}))
+    alive = task.alive(held)
+    # As ones: what was removed must not look like what never had a score.
+    tensors = [
+        tf.where(kept, x, tf.ones_like(x))
+        for kept, x in zip(
+            task.split(alive), task.split(task.start({})), strict=True
+        )
+    ]
     scores = task.bound.check(tensors)
     if scores is None:
         return task.weights, []
     found = list(task.bound.findings)
-    pairs = zip(task.weights, scores, strict=True)
-    shares = [(weight, _zero_share(weight, score)) for weight, score in pairs]
-    # Of a model that is pruned already, a kernel may well be empty.
-    pruned = held if any(not mask.all() for mask in held.values()) else {}
-    unscored = [w for w, share in shares if share == 1 and w.path not in pruned]
+    pairs = list(zip(task.weights, scores, strict=True))
+    unscored = [w for w, score in pairs if not tf.reduce_any(score != 0)]
     empty = [w for w in unscored if _is_zero(w)]
     behind = _behind(task, tensors, unscored, empty)
     wrong = [w for w in unscored if w not in empty and w not in behind]
-    if len(unscored) == len(shares) or (wrong and on_unscored == "error"):
+    if len(unscored) == len(pairs) or (wrong and on_unscored == "error"):
         raise _unscored_error(task, wrong or unscored)
     for weight in sorted(unscored, key=lambda w: w not in empty):
         text = f"kept as it is: {task.bound.why_unscored(weight)}"
         found.append(findings.Finding("unscored", weight.path, text))
-    if not any(w.path in pruned for w in task.weights):  # zeros by their masks
-        for weight, share in shares:
-            if _MANY < share < 1:
+    if tf.reduce_all(alive):  # else masks may be why
+        for weight, score in pairs:
+            share = _zero_share(weight, score)
+            if _MANY < share and weight not in unscored:
                 text = f"{share:.1%} of its weights score 0"
                 found.append(findings.Finding("zeros", weight.path, text))
     return [w for w in task.weights if w not in unscored], found

@@ -62,11 +62,11 @@ class Step:
         """Runs round `number`, from 1; returns its `Record`.
 
         `counts` is an int64 array, how many to remove in each group. Raises
-        ValueError if a score is NaN, or the flow exceeds the dtype.
+        ValueError if a score is not finite, or the flow exceeds the dtype.
         """
         args = self._arguments(weights, alive, counts, number)
-        left, alive, log10_flow, has_nan = self._traced(*args)
-        _check(self.task, log10_flow, has_nan, weights, args[-1])
+        left, alive, log10_flow, fault = self._traced(*args)
+        _check(self.task, log10_flow, fault)
         return Record(left, alive, float(log10_flow))
 
     def log10_flow(self, weights, alive):
@@ -85,9 +85,9 @@ class Step:
         return args
 
     def run(self, weights, alive, counts, number):
-        """Computes a round: weights, alive, log10 of the flow, a NaN or not."""
+        """Computes a round: weights, alive, log10 of the flow, the fault."""
         groups = self.task.groups
-        scores, flow, has_nan = _scored(self.task, weights, alive, number)
+        scores, flow, fault = _scored(self.task, weights, alive, number)
         kept = self.task.aside(scores, alive)
         free = alive if kept is None else alive & ~kept
         parts = zip(
@@ -100,35 +100,62 @@ class Step:
         if kept is not None:
             alive |= kept
         weights *= tf.cast(alive, weights.dtype)
-        return weights, alive, flow.log10, has_nan
+        return weights, alive, flow.log10, fault
 
 
-def score(task, weights):
+def score(task, weights, alive):
     """Scores the weights (n,) of a task once: a tensor (n,), and the `Flow`."""
     number = tf.constant(1, tf.int64)
 
     @tf.function(autograph=False)
     def run():
-        return _scored(task, weights, True, number)
+        return _scored(task, weights, alive, number)
 
-    scores, flow, has_nan = run()
-    _check(task, flow.log10, has_nan, weights, number)
+    scores, flow, fault = run()
+    _check(task, flow.log10, fault)
     return scores, flow
 
 
 def _scored(task, weights, alive, number):
-    """Returns scores (n,), the flow, and whether a score is NaN, traced."""
-    scores, flow = task.bound.score(task.split(weights), number)
+    """Returns scores (n,), the flow, and the fault, traced.
+
+    That is the first entry that is alive and scores no finite number, or -1.
+    """
+    found = task.bound.score(task.split(weights), number)
+    scores, flow = _checked(task, found)
     if flow is None:
         flow = scorers.Flow(tf.constant(math.nan), tf.constant(0.0))
     else:  # A flow of NaN has exceeded the dtype on the way.
         log10 = tf.where(flow.log10 < math.inf, flow.log10, math.inf)
         flow = flow._replace(log10=log10)
     scores = tf.concat([tf.reshape(s, [-1]) for s in scores], axis=0)
-    return scores, flow, tf.reduce_any(tf.math.is_nan(scores) & alive)
+    wrong = ~tf.math.is_finite(scores) & alive
+    first = tf.argmax(wrong)
+    return scores, flow, tf.where(wrong[first], first, -1)
 
 
-def _check(task, log10_flow, has_nan, weights, number):
+def _checked(task, found):
+    """Returns the scores and the flow of a criterion, or raises TypeError."""
+    pair = isinstance(found, tuple) and len(found) == 2
+    scores, flow = found if pair else (None, None)
+    wanted = [(w.shape, task.scorer.dtype) for w in task.weights]
+    given = type(found).__name__
+    if pair and isinstance(scores, (list, tuple)):
+        given = [
+            (tuple(s.shape), s.dtype.name) if tf.is_tensor(s) else s
+            for s in scores
+        ]
+    if given != wanted or not isinstance(flow, (scorers.Flow, type(None))):
+        raise TypeError(
+            "Argument `scorer` must score by a function that returns a pair: "
+            f"a list of tensors of these shapes and dtypes, {wanted}; and a "
+            f"`Flow` or None. Received: scorer={task.scorer!r}, which gives "
+            f"{given} and {flow!r}"
+        )
+    return scores, flow
+
+
+def _check(task, log10_flow, fault):
     """Raises ValueError if a round could not be computed."""
     if log10_flow == math.inf:
         raise ValueError(
@@ -137,12 +164,11 @@ def _check(task, log10_flow, has_nan, weights, number):
             "Use `scorer=synflow_tf.scorers.SynFlow()` with its defaults, "
             "dtype='float64' and rescale=True."
         )
-    if has_nan:
-        scores, _ = task.bound.score(task.split(weights), number)
-        scores = zip(task.weights, scores, strict=True)
-        broken = [w for w, s in scores if tf.reduce_any(tf.math.is_nan(s))]
+    if fault >= 0:
+        ends = np.cumsum(task.sizes)
+        weight = task.weights[np.searchsorted(ends, int(fault), "right")]
         raise ValueError(
-            "Argument `scorer` must give numbers, of which the lowest are "
-            f"removed. Received: scorer={task.scorer!r}, whose scores of "
-            f"weight {broken[0].path!r} have a NaN."
+            "Argument `scorer` must give finite numbers, of which the lowest "
+            f"are removed. Received: scorer={task.scorer!r}, whose scores of "
+            f"weight {weight.path!r} have a NaN or an infinity."
         )

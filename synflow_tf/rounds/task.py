@@ -46,6 +46,12 @@ class Task:
         """Returns the task of some of its weights, with the criterion bound."""
         function = self.scorer.bind(self.graph.model, weights, self.graph)
         if not isinstance(function, scorers.Bound):
+            if not callable(function):
+                raise TypeError(
+                    "Argument `scorer` must have a `bind` that returns a "
+                    f"function or a `Bound`. Received: scorer={self.scorer!r}, "
+                    f"whose `bind` returns {function!r}"
+                )
             function = scorers.Bound(function)
         return dataclasses.replace(self, weights=weights, bound=function)
 

@@ -3,6 +3,8 @@
 import abc
 import typing
 
+from synflow_tf import findings
+
 
 class Flow(typing.NamedTuple):
     """The flow of a model, beyond the range of any float.
@@ -126,14 +128,14 @@ class Bound:
         return f"{weight.path!r} scores 0 in every entry."
 
     def explain(self, empty, tensors):
-        """Explains why a model works without some weights: `Finding`s.
+        """Lists a `Finding` for each weight of which nothing is left.
 
         Args:
             empty: list of `Weight` all of whose entries are removed.
             tensors: list of tensors; see `Scorer.bind`.
         """
-        del empty, tensors
-        return []
+        del tensors
+        return [findings.Finding("empty", w.path, "empty") for w in empty]
 
     def refresh(self):
         """Reads the weights that are not scored anew, after training.

@@ -196,3 +196,56 @@ def test_a_criterion_prunes_in_fit_and_gradually():
         for path, mask in callback.masks.items():
             kernel = model.get_layer(path.partition("/")[0]).kernel.numpy()
             assert not kernel[~mask].any()
+
+
+class _Wrong(synflow_tf.scorers.Scorer):
+    """Gives what it is told instead of scores; `data` makes it of tensors."""
+
+    def bind(self, model, weights, graph):
+        return lambda tensors, round: self.data(tensors)
+
+
+WRONG = {
+    "one missing": lambda x: (x[1:], None),
+    "another order": lambda x: (x[::-1], None),
+    "another shape": lambda x: ([tf.transpose(w) for w in x], None),
+    "another dtype": lambda x: ([tf.cast(w, "float32") for w in x], None),
+    "no gradient": lambda x: ([None for _ in x], None),
+    "no pair": lambda x: x,
+    "no flow": lambda x: (x, 1.0),
+    "nothing": lambda x: None,
+    "infinity": lambda x: ([w / 0 for w in x], None),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_what_are_no_scores_is_refused_and_changes_nothing(wrong):
+    model = _model()
+    before = model.get_weights()
+    with pytest.raises((TypeError, ValueError), match="`scorer` must"):
+        synflow_tf.prune(model, 0.5, rounds=2, scorer=_Wrong(wrong))
+    assert synflow_tf.Masks.enforced(model) is None
+    for x, y in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_what_cannot_score_is_refused():
+    class Unbound(synflow_tf.scorers.Scorer):
+        def bind(self, model, weights, graph):
+            return None
+
+    class Half(Random):
+        dtype = "float16"
+
+    for scorer in (Unbound(), Half(0)):
+        with pytest.raises((TypeError, ValueError), match="`scorer"):
+            synflow_tf.prune(_model(), 0.5, rounds=2, scorer=scorer)
+
+
+def test_kernels_that_a_criterion_empties_are_told():
+    scores = {"d6/kernel": np.zeros((4, 6)), "d3/kernel": np.ones((6, 3))}
+    with pytest.warns(UserWarning, match="All weights of 1 kernels.*d6/kern"):
+        masks = synflow_tf.compute_masks(
+            _model(), fractions.Fraction(24, 42), scorer=Constant(scores)
+        )
+    assert [f[:2] for f in masks.findings] == [("empty", "d6/kernel")]
