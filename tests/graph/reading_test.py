@@ -217,6 +217,7 @@ def test_mixed_precision_has_the_scores_of_float32(line):
     linear.close(synflow_tf.score(mixed), dict(synflow_tf.score(plain)))
 
 
+@pytest.mark.slow
 def test_a_model_of_a_thousand_layers_is_read():
     def call(self, x):
         for part in self.parts:

@@ -32,16 +32,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 _QUICK = {
     keras: {
         "ConvNeXtTiny",
-        "DenseNet121",
         "EfficientNetB0",
-        "InceptionV3",
         "MobileNet",
         "MobileNetV2",
         "MobileNetV3Small",
         "ResNet50",
         "ResNet50V2",
         "VGG16",
-        "Xception",
     },
     tf_keras: {"RegNetY002", "ResNet50"},
 }
@@ -260,7 +257,7 @@ def test_rescaling_changes_no_bit_of_masks_and_scores(line, name):
         np.testing.assert_array_equal(scores, without[path])
 
 
-@common.ONE
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_float32_reaches_beyond_its_range_by_rescaling(line):
     model = _build(line, "ResNet50", 32)
@@ -275,7 +272,7 @@ def test_float32_reaches_beyond_its_range_by_rescaling(line):
         synflow_tf.score(model, scorer=scorer)
 
 
-@common.ONE
+@pytest.mark.slow
 def test_the_benchmark_writes_a_table(line, tmp_path):
     path = tmp_path / "table.md"
     command = [sys.executable, str(ROOT / "benchmarks" / "applications.py")]
