@@ -129,9 +129,15 @@ def _scored(task, weights, alive, number):
         log10 = tf.where(flow.log10 < math.inf, flow.log10, math.inf)
         flow = flow._replace(log10=log10)
     scores = tf.concat([tf.reshape(s, [-1]) for s in scores], axis=0)
-    wrong = ~tf.math.is_finite(scores) & alive
-    first = tf.argmax(wrong)
-    return scores, flow, tf.where(wrong[first], first, -1)
+
+    def first_wrong():
+        wrong = ~tf.math.is_finite(scores) & alive
+        first = tf.argmax(wrong)
+        return tf.where(wrong[first], first, -1)
+
+    fine = tf.math.is_finite(tf.reduce_sum(scores))
+    none = tf.constant(-1, tf.int64)
+    return scores, flow, tf.cond(fine, lambda: none, first_wrong)
 
 
 def _checked(task, found):

@@ -33,7 +33,12 @@ def keys(scores):
     """
     integer = tf.int64 if scores.dtype == tf.float64 else tf.int32
     bits = tf.bitcast(scores, integer)
-    return tf.where(bits < 0, integer.min - bits, bits)
+    return tf.cond(
+        # One look, where a copy of millions of scores takes five.
+        tf.reduce_min(bits) < 0,
+        lambda: tf.where(bits < 0, integer.min - bits, bits),
+        lambda: bits,
+    )
 
 
 def lowest(scores, alive, count):
