@@ -42,6 +42,19 @@ RESHAPES = frozenset(
 SLICES = frozenset(
     "GatherNd GatherV2 Slice Split SplitV StridedSlice Unpack _Rows".split()
 )
+GATHERS = frozenset(
+    "Gather GatherNd GatherV2 ResourceGather ResourceGatherNd".split()
+)
+# Comparisons, positions and codes: they depend on flow, and carry none.
+MEASURES = frozenset(
+    """
+    All Any ApproximateEqual ArgMax ArgMin Bucketize DenseBincount Equal
+    Greater GreaterEqual InTopK InTopKV2 InvertPermutation IsFinite IsInf IsNan
+    LeftShift Less LessEqual LogicalAnd LogicalNot LogicalOr
+    NonMaxSuppressionV3 NonMaxSuppressionV4 NotEqual OneHot RightShift
+    SearchSorted LowerBound UpperBound Where
+    """.split()
+)
 _DATA_FROM_SECOND = SELECTIONS | frozenset(
     "Concat Conv2DBackpropInput Conv3DBackpropInputV2 Split".split()
 )

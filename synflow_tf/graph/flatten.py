@@ -40,24 +40,11 @@ _RANDOM = re.compile(
 )
 # What reads state, and changes none.
 _READS_STATE = re.compile("LookupTable(Find|Size|Export).*|.*HashTable.*")
-# Comparisons, positions and codes: they depend on flow, and carry none.
-_MEASURES = frozenset(
-    """
-    All Any ApproximateEqual ArgMax ArgMin Bucketize DenseBincount Equal
-    Greater GreaterEqual InTopK InTopKV2 InvertPermutation IsFinite IsInf IsNan
-    LeftShift Less LessEqual LogicalAnd LogicalNot LogicalOr
-    NonMaxSuppressionV3 NonMaxSuppressionV4 NotEqual OneHot RightShift
-    SearchSorted LowerBound UpperBound Where
-    """.split()
-)
 # What is zeros if one of its inputs is, such as a state that begins at 0.
 _PRODUCTS = re.compile("Mul|MatMul|BatchMatMul.*|Einsum")
 # Operations whose outputs behind the first are positions.
 _SECOND = frozenset(
     "TopK TopKV2 Unique UniqueV2 MaxPoolWithArgmax ListDiff".split()
-)
-GATHERS = frozenset(
-    "Gather GatherNd GatherV2 ResourceGather ResourceGatherNd".split()
 )
 # What TensorFlow raises, also because a size is not known.
 _UNREADABLE = AttributeError, TypeError, ValueError, tf.errors.OpError
@@ -261,7 +248,7 @@ class Flattener:
 
     def _computed(self, node):
         """Returns the outputs of an operation whose inputs are all known."""
-        outputs = self._run(node, [v.constant for v in node.inputs])
+        outputs = raw.call(node, [v.constant for v in node.inputs])
         random = any(v.random for v in node.inputs)
         kind = INDEX if any(v.kind == INDEX for v in node.inputs) else CONSTANT
         if random:
@@ -272,11 +259,6 @@ class Flattener:
                 for x in outputs
             ]
         return [values.known(x, kind, random) for x in outputs]
-
-    def _run(self, node, tensors):
-        if node.type in ("ResourceGather", "ResourceGatherNd"):
-            return [gather(node, *tensors)]
-        return raw.call(node, tensors)
 
     def _emit(self, node, tensors, kind):
         """Puts in a node without outputs; returns its outputs, of one kind.
@@ -302,7 +284,7 @@ class Flattener:
             tf.zeros(v.shape, v.dtype) if v.constant is None else v.constant
             for v in node.inputs
         ]
-        return tuple(self._run(node, tensors)[position].shape)
+        return tuple(raw.call(node, tensors)[position].shape)
 
     def _read(self, variable):
         """Returns the value of a variable, which is read once."""
@@ -402,9 +384,9 @@ def _kind(node):
     """Returns the kind of what a node returns."""
     kinds = {v.kind for v in node.inputs}
     data = {v.kind for v in node.inputs if _is_number(v.dtype)}
-    if node.type in _MEASURES:
+    if node.type in families.MEASURES:
         return INDEX
-    if node.type in GATHERS and node.inputs[0].kind != FLOW:
+    if node.type in families.GATHERS and node.inputs[0].kind != FLOW:
         # What is read decides, not where.
         if node.inputs[0].is_weight:
             indices = {v.kind for v in node.inputs[1:]} <= {CONSTANT}
@@ -417,15 +399,6 @@ def _kind(node):
         meets = INDEX in data and node.type in families.CONTRACTIONS
         return FLOW if meets else WEIGHT
     return INDEX
-
-
-def gather(node, table, indices, *axis):
-    """Runs one of `GATHERS`."""
-    if node.type.endswith("Nd"):
-        return tf.gather_nd(table, indices)
-    axis = int(axis[0]) if axis else 0
-    dims = node.attributes.get("batch_dims", 0)
-    return tf.gather(table, indices, axis=axis, batch_dims=dims)
 
 
 def _is_zeros(value):

@@ -6,7 +6,6 @@ beside the kernel that it is added to.
 """
 
 from synflow_tf.graph import families
-from synflow_tf.graph import flatten
 from synflow_tf.graph import identity
 from synflow_tf.graph import leaves
 from synflow_tf.graph import values
@@ -24,7 +23,7 @@ def contracted(graph):
     for node in graph.nodes:
         if node.type == values.LEAF:
             found |= _of_layer(node.call.layer)
-        elif node.type in flatten.GATHERS:
+        elif node.type in families.GATHERS:
             if node.outputs[0].is_flow:
                 table = values.variables_of(node.inputs[0])
                 # Matrices by flow, as of experts, are no rows of a table.
@@ -57,7 +56,7 @@ def _of_weight(value):
     if node.type == values.READ:
         return [node.variable]
     inputs = [v for v in node.inputs if v.is_weight]
-    if node.type in flatten.GATHERS:
+    if node.type in families.GATHERS:
         return []
     if node.type in families.PRODUCTS | families.QUOTIENTS:
         inputs = [v for v in inputs if v.size == value.size]

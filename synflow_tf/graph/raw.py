@@ -5,6 +5,7 @@ import inspect
 
 import tensorflow as tf
 
+from synflow_tf.graph import families
 from synflow_tf.graph import keras_private
 
 
@@ -13,6 +14,8 @@ def call(node, tensors):
 
     Floats may be of another dtype than in the model. Returns a flat list.
     """
+    if node.type in families.GATHERS:  # A variable may come as its value.
+        return [gather(node, *tensors)]
     arguments, inferred, waiting = {}, set(), list(tensors)
     attributes, definition = node.attributes, node.operation.op_def
     for argument in definition.input_arg:
@@ -36,6 +39,15 @@ def call(node, tensors):
     if tf.is_tensor(outputs):
         return [outputs]
     return tf.nest.flatten(list(outputs))
+
+
+def gather(node, table, indices, *axis):
+    """Runs one of `families.GATHERS`."""
+    if node.type.endswith("Nd"):
+        return tf.gather_nd(table, indices)
+    axis = int(axis[0]) if axis else 0
+    dims = node.attributes.get("batch_dims", 0)
+    return tf.gather(table, indices, axis=axis, batch_dims=dims)
 
 
 def _as_parameters(kind, arguments):

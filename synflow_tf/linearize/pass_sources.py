@@ -7,7 +7,6 @@ concatenated with flow: all of them are ones.
 import dataclasses
 
 from synflow_tf.graph import families
-from synflow_tf.graph import flatten
 from synflow_tf.graph import values
 
 
@@ -21,7 +20,7 @@ def start(nodes, depending):
     result = []
     for node in nodes:
         output = node.outputs[0]
-        if node.type in flatten.GATHERS and output.is_flow:
+        if node.type in families.GATHERS and output.is_flow:
             table = node.inputs[0]
             if not table.is_flow:
                 node = _source(node, table, output, node, depending)

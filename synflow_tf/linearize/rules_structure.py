@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from synflow_tf.graph import flatten
+from synflow_tf.graph import families
 from synflow_tf.graph import keras_private
 from synflow_tf.graph import leaves
 from synflow_tf.graph import raw
@@ -105,12 +105,12 @@ def top_k(node, x, k):
     ]
 
 
-@registry.operation(*flatten.GATHERS)
+@registry.operation(*families.GATHERS)
 def gather(node, x, indices, *axis):
     """Takes rows or entries; their mean where the data says which."""
     if node.inputs[1].is_flow or indices is None:
         return _mean_read(node, x)
-    return flatten.gather(node, x, indices, *axis)
+    return raw.gather(node, x, indices, *axis)
 
 
 def _mean_read(node, x):

@@ -3,7 +3,6 @@
 import tensorflow as tf
 
 from synflow_tf.graph import families
-from synflow_tf.graph import flatten
 from synflow_tf.graph import raw
 from synflow_tf.linearize import channels
 from synflow_tf.linearize import magnitudes
@@ -18,8 +17,6 @@ def run(node, tensors, dtype):
     """
     if node.operation is None:
         return registry.run(node, tensors)
-    if node.type in flatten.GATHERS:
-        return [flatten.gather(node, *tensors)]
     if node.type in families.CONTRACTIONS:
         tensors = [magnitudes.cast(x, dtype) for x in tensors]
         return [rules_contractions.apply(node, tensors)]

@@ -91,21 +91,16 @@ class Bound:
     """A criterion bound to a model. `SynFlow` also checks and explains.
 
     Args:
-        score: the function that `Scorer.bind` describes; None for a subclass
-            that has it as a method.
+        score: the function that `Scorer.bind` describes.
 
     Attributes:
+        score: the same.
         findings: list of `Finding`, after `check`.
     """
 
-    def __init__(self, score=None):
-        if score is not None:
-            self.score = score
+    def __init__(self, score):
+        self.score = score
         self.findings = []
-
-    def score(self, tensors, round):
-        """Scores; the function that `Scorer.bind` describes."""
-        raise NotImplementedError
 
     def check(self, tensors):
         """Checks, eagerly, that the scores will mean something.

@@ -67,7 +67,7 @@ class _LinearizedModel(base.Bound):
     """The linear graph of a model, and how its weights score in it."""
 
     def __init__(self, scorer, weights, graph):
-        super().__init__()
+        super().__init__(self._score)
         self._graph = graph
         self._variables = [weight.variable for weight in weights]
         self._is_linear = scorer.variant == "homogeneous"
@@ -86,7 +86,7 @@ class _LinearizedModel(base.Bound):
         scored = identity.IdentitySet(self._variables)
         return linearize.lower(self._graph, scored)
 
-    def score(self, tensors, round):
+    def _score(self, tensors, round):
         """Scores by one gradient; see `Scorer.bind`."""
         del round
         with tf.GradientTape(watch_accessed_variables=False) as tape:
