@@ -66,7 +66,7 @@ class Magnitude(synflow_tf.scorers.Scorer):
         return lambda tensors, round: ([tf.abs(w) for w in tensors], None)
 
 
-def equal(first, second):
+def assert_equal(first, second):
     """Asserts that two sequences hold the same arrays."""
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -89,7 +89,7 @@ def revived(model, masks):
     )
 
 
-def nested(inner, outer):
+def assert_nested(inner, outer):
     """Asserts that nothing has come back that was removed."""
     for path, mask in outer.items():
         assert not np.any(inner[path] & ~mask), path

@@ -397,7 +397,7 @@ def test_a_sparsity_that_is_none_is_refused_and_changes_no_weight(
         assert step == from_step
         assert synflow_tf.Masks.enforced(model) == enforced
         assert enforced.kept == SIZE - int(0.5 * SIZE)
-    common.equal(before, model.get_weights())
+    common.assert_equal(before, model.get_weights())
 
 
 def test_a_schedule_whose_sparsity_falls_gives_no_weight_back(line):
@@ -501,7 +501,7 @@ def test_pruning_further_is_strictly_nested_also_where_scores_are_0(line):
             warnings.simplefilter("ignore", UserWarning)
             masks = synflow_tf.prune(model, sparsity, rounds=4)
         assert masks.kept == SIZE - int(sparsity * SIZE)
-        common.nested(masks, previous)
+        common.assert_nested(masks, previous)
         assert synflow_tf.Masks.enforced(model) == masks
         previous = masks
 

@@ -145,14 +145,14 @@ def run_as_authors(model, *inputs):
     return linearize.run(graph, weights, [tf.constant(x) for x in inputs])
 
 
-def computes(model, inputs, *expected, rtol=1e-12):
+def assert_computes(model, inputs, *expected, rtol=1e-12):
     """Asserts what the linearized model's outputs are, axes of 1 aside."""
     outputs = run(model, *inputs)
     for output, value in zip(outputs, expected, strict=True):
-        close(np.squeeze(output), np.squeeze(value), rtol)
+        assert_close(np.squeeze(output), np.squeeze(value), rtol)
 
 
-def close(values, expected, rtol=1e-12):
+def assert_close(values, expected, rtol=1e-12):
     """Asserts what an array is, or some arrays of a dict."""
     if not isinstance(expected, dict):
         values, expected = {"": values}, {"": expected}
@@ -160,13 +160,15 @@ def close(values, expected, rtol=1e-12):
         np.testing.assert_allclose(values[name], value, rtol=rtol, err_msg=name)
 
 
-def flow_is(scores, flow, *paths, rtol=1e-11):
+def assert_flow(scores, flow, *paths, rtol=1e-11):
     """Asserts what R is, and that the scores of some kernels sum to it."""
-    close(10**scores.log10_flow, flow, rtol)
-    close({p: scores[p].sum() for p in paths}, dict.fromkeys(paths, flow), rtol)
+    assert_close(10**scores.log10_flow, flow, rtol)
+    assert_close(
+        {p: scores[p].sum() for p in paths}, dict.fromkeys(paths, flow), rtol
+    )
 
 
-def conserved(model, *inputs, rescale=False):
+def assert_conserved(model, *inputs, rescale=False):
     """Asserts R(2x) = 2 R(x), sum(x dR/dx) = R, and dR/dx >= 0.
 
     Where flow starts at constants, their ones count among x. Of models with
@@ -190,6 +192,6 @@ def conserved(model, *inputs, rescale=False):
     assert 0 < float(value) < np.inf
     assert all(float(tf.reduce_min(g)) >= 0 for g in gradients)
     pairs = zip(sources, gradients, strict=True)
-    close(sum(float(tf.reduce_sum(x * g)) for x, g in pairs), value)
+    assert_close(sum(float(tf.reduce_sum(x * g)) for x, g in pairs), value)
     double, _, other = flow(tf.constant(2.0, tf.float64))
-    close(other / scale * double, 2 * value)
+    assert_close(other / scale * double, 2 * value)

@@ -120,7 +120,7 @@ def test_masks_of_another_model_change_nothing(line, method):
         before = model.get_weights()
         with pytest.raises(ValueError, match="model that the masks are of"):
             getattr(masks, method)(model)
-        common.equal(before, model.get_weights())
+        common.assert_equal(before, model.get_weights())
 
 
 def test_a_file_gives_back_masks_and_history(tmp_path):

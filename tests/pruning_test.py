@@ -55,7 +55,7 @@ def test_counts_are_exact_in_every_round_and_masks_are_nested(line, scope):
         assert masks.history[-1].kept == masks.kept
         assert len(masks.history) == rounds
         if previous is not None:
-            common.nested(masks, previous)
+            common.assert_nested(masks, previous)
         previous = masks
 
 

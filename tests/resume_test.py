@@ -520,6 +520,6 @@ def test_the_best_weights_that_come_back_at_the_end_are_sparse(
         callbacks = [stopping, pruning, record]
     _fit(model, *callbacks, epochs=9)
     assert len(epochs) == 3
-    common.equal(model.get_weights(), epochs[0])
+    common.assert_equal(model.get_weights(), epochs[0])
     _check_count(pruning.masks)
     assert common.revived(model, pruning.masks) == 0

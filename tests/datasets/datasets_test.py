@@ -202,7 +202,7 @@ def test_digits_are_built_without_network_and_only_once(
 ):
     first = load("digits", 64, tmp_path, split="test")
     monkeypatch.delattr(digits.Digits, "_generate_examples")
-    common.equal(first, load("digits", 64, tmp_path, split="test"))
+    common.assert_equal(first, load("digits", 64, tmp_path, split="test"))
 
 
 def test_the_last_partial_batch_is_kept_and_cardinality_is_known(digits_dir):
@@ -224,7 +224,7 @@ def test_training_digits_are_reordered_in_each_epoch_and_by_seed(digits_dir):
 
     first, second = epochs(seed=1)
     other, _ = epochs(seed=2)
-    common.equal([first, second], epochs(seed=1))
+    common.assert_equal([first, second], epochs(seed=1))
     assert (first != second).any()
     assert (first != other).any()
     assert sorted(map(bytes, first)) == sorted(map(bytes, second))

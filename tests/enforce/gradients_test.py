@@ -396,7 +396,7 @@ def test_a_model_of_which_nothing_trains_can_still_be_fitted(line):
     model.compile("sgd", "mse")
     before = model.get_weights()
     _fit(model)
-    common.equal(before, model.get_weights())
+    common.assert_equal(before, model.get_weights())
 
 
 def test_what_is_no_optimizer_is_refused_and_changes_nothing(line):
@@ -404,7 +404,7 @@ def test_what_is_no_optimizer_is_refused_and_changes_nothing(line):
     before = model.get_weights()
     with pytest.raises(TypeError, match="Argument `optimizer` must.*'adam'"):
         masks.enforce(model, "adam")
-    common.equal(before, model.get_weights())
+    common.assert_equal(before, model.get_weights())
     for weight in variables.weights(model):
         assert variables.get_constraint(weight.variable) is None
     assert _replaced(model) == set()
@@ -610,7 +610,7 @@ def test_gradients_of_removed_weights_that_are_not_finite_are_0(line, bad):
     got = gradients.masked(
         [tf.constant(x) for x in given], model.trainable_variables
     )
-    common.equal(got, expected)
+    common.assert_equal(got, expected)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -640,7 +640,7 @@ def test_gradients_of_removed_weights_that_are_not_finite_stop_no_update(
     grads[0][masks["layer0/kernel"]] = bad
     before = model.get_weights()
     apply(grads)
-    common.equal(before, model.get_weights())
+    common.assert_equal(before, model.get_weights())
 
 
 # Gradients of other kinds.
@@ -751,8 +751,8 @@ def test_training_with_a_deep_copy_of_an_optimizer_changes_the_copy_only(
     grads = tape.gradient(loss, other.trainable_variables)
     copied.apply_gradients(zip(grads, other.trainable_variables, strict=True))
     _assert_all_differ(old, other.get_weights())
-    common.equal(weights, model.get_weights())
-    common.equal(state.values(), _gathered(optimizer).values())
+    common.assert_equal(weights, model.get_weights())
+    common.assert_equal(state.values(), _gathered(optimizer).values())
 
 
 def test_training_a_deep_copy_of_a_model_changes_the_copy_only(line):
@@ -765,8 +765,8 @@ def test_training_a_deep_copy_of_a_model_changes_the_copy_only(line):
     weights, state = model.get_weights(), _gathered(model.optimizer)
     copied.train_on_batch(x, y)
     _assert_all_differ(weights, copied.get_weights())
-    common.equal(weights, model.get_weights())
-    common.equal(state.values(), _gathered(model.optimizer).values())
+    common.assert_equal(weights, model.get_weights())
+    common.assert_equal(state.values(), _gathered(model.optimizer).values())
 
 
 def test_the_configuration_of_an_optimizer_is_that_of_a_plain_one(line):
@@ -808,7 +808,7 @@ def test_a_saved_model_is_loaded_as_a_plain_one(line, suffix, tmp_path):
     assert "synflow" not in str(loaded.get_config())
     assert "synflow" not in str(loaded.optimizer.get_config())
     assert synflow_tf.Masks.enforced(loaded) is None
-    common.equal(model.get_weights(), loaded.get_weights())
+    common.assert_equal(model.get_weights(), loaded.get_weights())
     assert _replaced(model.optimizer) == METHODS[line]
     if not suffix:  # tf_keras gives no moments back from a SavedModel.
         return

@@ -205,7 +205,7 @@ def test_pruning_further_keeps_what_was_removed(line):
     first = synflow_tf.prune(model, sparsity=0.5, rounds=5)
     second = synflow_tf.prune(model, sparsity=0.9, rounds=5)
     assert second.kept == second.size - int(0.9 * second.size)
-    common.nested(second, first)
+    common.assert_nested(second, first)
     _compile(line, model, "adam")
     _check_trains(line, model, second)
 

@@ -51,7 +51,7 @@ def test_layers_within_layers_are_opened(line, depth):
             return x @ _kernel(layer)
         return x + expected(layer.inner) @ _kernel(layer.dense)
 
-    linear.computes(model, [x], expected(block))
+    linear.assert_computes(model, [x], expected(block))
     scores = synflow_tf.score(model)
     assert f"block/{'inner/' * depth}kernel" in scores
     assert len(scores) == depth + 1
@@ -86,8 +86,10 @@ def _check_sum(line, function, first, second):
     model = linear.functional(line, function, (4,), (5,))
     linear.randomize(model)
     a, b = linear.positive(4), linear.positive(5)
-    linear.computes(model, [a, b], a @ _kernel(first) + b @ _kernel(second))
-    linear.conserved(model, a, b)
+    linear.assert_computes(
+        model, [a, b], a @ _kernel(first) + b @ _kernel(second)
+    )
+    linear.assert_conserved(model, a, b)
 
 
 @pytest.mark.parametrize("case", STRUCTURES)
@@ -123,7 +125,7 @@ def test_a_layer_that_is_called_twice_has_one_kernel(line):
     model = linear.net(line, call, np.ones((2, 4), np.float32), inner=inner)
     w, ones = _kernel(inner), np.ones(4)
     expected = w * (np.outer(ones, w @ ones) + np.outer(ones @ w, ones))
-    linear.close(synflow_tf.score(model)["inner/kernel"], expected)
+    linear.assert_close(synflow_tf.score(model)["inner/kernel"], expected)
 
 
 @pytest.mark.parametrize("held", ["list", "dict", "tuple"])
@@ -149,10 +151,10 @@ def test_weights_in_lists_and_dicts_of_a_layer_are_seen(line, held):
     w = [linear.magnitude(v) for v in layer.weights]
     product = w[0] @ w[1] @ w[2]
     x = linear.positive(4)
-    linear.computes(model, [x], x @ product)
+    linear.assert_computes(model, [x], x @ product)
     scores = synflow_tf.score(model, prunable=lambda _, weight: True)
     assert len(scores) == 3
-    linear.flow_is(scores, product.sum(), *scores)
+    linear.assert_flow(scores, product.sum(), *scores)
     made = layer.made.values() if held == "dict" else layer.made
     assert [id(v) for v in made] == [id(v) for v in layer.weights]
 
@@ -168,7 +170,7 @@ def test_a_weight_that_is_read_transposed_has_its_score(line):
     scores = synflow_tf.score(_chain(line, layer))
     w, ones = _kernel(layer), np.ones(4)
     # R = 1 W W^T 1: by both places where W stands.
-    linear.close(scores["tied/kernel"], 2 * w * np.outer(ones, ones @ w))
+    linear.assert_close(scores["tied/kernel"], 2 * w * np.outer(ones, ones @ w))
 
 
 def test_training_and_mask_are_those_of_inference(line):
@@ -178,7 +180,7 @@ def test_training_and_mask_are_those_of_inference(line):
 
     model = linear.chain(line, line.layers.Masking(), Own(), shape=(3, 4))
     x = linear.positive(3, 4)
-    linear.computes(model, [x], model.predict(x, verbose=0), rtol=1e-6)
+    linear.assert_computes(model, [x], model.predict(x, verbose=0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("how", ["build", "data"])
@@ -206,7 +208,7 @@ def test_a_subclassed_model_is_built_either_way(line, how):
     linear.randomize(model)
     a, b = _kernel(model.a), _kernel(model.b)
     expected = {"a/kernel": a * b.sum(1), "b/kernel": a.sum(0)[:, None] * b}
-    linear.close(synflow_tf.score(model), expected)
+    linear.assert_close(synflow_tf.score(model), expected)
 
 
 def _sum(self, left, right):
@@ -237,8 +239,10 @@ def test_a_subclassed_model_has_two_inputs(line, how):
         scores = synflow_tf.score(model, inputs=list(inputs))
     else:
         scores = synflow_tf.score(model)
-    linear.flow_is(scores, _kernel(a).sum() + _kernel(b).sum())
-    linear.close(scores, {"a/kernel": _kernel(a), "b/kernel": _kernel(b)})
+    linear.assert_flow(scores, _kernel(a).sum() + _kernel(b).sum())
+    linear.assert_close(
+        scores, {"a/kernel": _kernel(a), "b/kernel": _kernel(b)}
+    )
 
 
 @pytest.mark.parametrize("subclassed", [False, True])
@@ -257,7 +261,7 @@ def test_open_sizes_are_those_of_inputs(line, subclassed):
         given = [(tf.TensorSpec((1, n, 4)), n) for n in (3, 6)]
     for inputs, steps in given:
         (score,) = synflow_tf.score(model, inputs=inputs).values()
-        linear.close(score, steps * _kernel(inner))
+        linear.assert_close(score, steps * _kernel(inner))
 
 
 def _state(model):
@@ -298,13 +302,13 @@ def test_losses_nodes_and_attributes_stay_as_they_are(line):
     assert len(expected) >= 3
     before, weights = _state(model), model.get_weights()
     flow = (_kernel(plain) @ _kernel(dense)).sum()
-    linear.flow_is(synflow_tf.score(model), flow)
+    linear.assert_flow(synflow_tf.score(model), flow)
     masks = synflow_tf.compute_masks(model, 0.5, rounds=2, progress=False)
     assert not masks.findings
     assert _state(model) == before
     for old, new in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
-    linear.close(losses(), expected, rtol=1e-6)
+    linear.assert_close(losses(), expected, rtol=1e-6)
 
 
 def test_the_output_of_a_layer_of_the_model_is_still_known(line):
@@ -317,8 +321,8 @@ def test_the_output_of_a_layer_of_the_model_is_still_known(line):
     other = line.Model(model.input, block.output)
     data = linear.positive(4).astype(np.float32)
     kernel, bias = plain.get_weights()
-    linear.close(part(data), data @ kernel + bias, rtol=1e-5)
-    linear.close(other(data), block(part(data)), rtol=1e-5)
+    linear.assert_close(part(data), data @ kernel + bias, rtol=1e-5)
+    linear.assert_close(other(data), block(part(data)), rtol=1e-5)
 
 
 def test_paths_are_the_same_after_loading(line, tmp_path):
@@ -365,5 +369,5 @@ def test_a_model_of_models_is_read_as_one(line):
     chain = line.Sequential([line.Input((4,)), inner])
     model = _chain(line, part, chain, part)
     p, x = _kernel(last), linear.positive(4)
-    linear.computes(model, [x], x @ p @ _kernel(dense) @ p)
+    linear.assert_computes(model, [x], x @ p @ _kernel(dense) @ p)
     assert len(synflow_tf.score(model)) == 2

@@ -32,7 +32,7 @@ def _check_chain(model, first="a/kernel", last="b/kernel"):
     }
     for path, value in expected.items():
         share = scores[path] / scores[path].sum()
-        linear.close(share, value / value.sum(), 1e-9)
+        linear.assert_close(share, value / value.sum(), 1e-9)
 
 
 def _project(x, *kernels):
@@ -161,7 +161,7 @@ def test_a_loaded_saved_model_is_read(line, tmp_path):
         np.testing.assert_array_equal(held_kernel, inner)
     w = linear.magnitude(model.get_layer("a").kernel)
     score = synflow_tf.score(model)["a/kernel"]
-    linear.close(score, w * linear.magnitude(inner).sum(1))
+    linear.assert_close(score, w * linear.magnitude(inner).sum(1))
 
 
 def test_raw_operations_are_computed_in_float64(line):
@@ -170,7 +170,7 @@ def test_raw_operations_are_computed_in_float64(line):
     kernels = [w for w in linear.magnitudes(model).values() if w.ndim == 2]
     assert len(kernels) == len(scores) == 3
     flow = np.linalg.multi_dot([np.ones(kernels[0].shape[0]), *kernels])
-    linear.flow_is(scores, flow.sum())
+    linear.assert_flow(scores, flow.sum())
 
 
 def test_the_kernels_of_a_users_own_layer_take_part(line):
@@ -184,7 +184,7 @@ def test_the_kernels_of_a_users_own_layer_take_part(line):
     assert list(scores) == ["a/kernel", "custom/matrix"]
     a, scaled = w["a/kernel"], w["custom/matrix"] * w["custom/gain"][:, None]
     expected = {"a/kernel": a * scaled.sum(0)}
-    linear.close(scores, expected | {"custom/matrix": a.sum(0) * scaled})
+    linear.assert_close(scores, expected | {"custom/matrix": a.sum(0) * scaled})
 
 
 def test_a_mixture_of_experts_scores_all_experts_and_the_router(line):
@@ -197,14 +197,14 @@ def test_a_mixture_of_experts_scores_all_experts_and_the_router(line):
 
     layer = linear.custom(line, call, {"router": (4, 5), "experts": (5, 4, 3)})
     model = _chain(line, layer)
-    linear.conserved(model, linear.positive(4))
+    linear.assert_conserved(model, linear.positive(4))
     scores = synflow_tf.score(model)
     router, experts = scores["custom/router"], scores["custom/experts"]
     assert (router > 0).all() and (experts > 0).all()
-    linear.flow_is(scores, experts.sum(), "custom/router")
+    linear.assert_flow(scores, experts.sum(), "custom/router")
     # All experts alike, so that numbering them otherwise changes nothing.
     w = linear.magnitudes(model)["custom/experts"]
-    linear.close(experts / experts.sum(), w / w.sum())
+    linear.assert_close(experts / experts.sum(), w / w.sum())
 
 
 def test_mixed_precision_has_the_scores_of_float32(line):
@@ -214,7 +214,7 @@ def test_mixed_precision_has_the_scores_of_float32(line):
 
     mixed, plain = model("mixed_float16"), model("float32")
     plain.set_weights(mixed.get_weights())
-    linear.close(synflow_tf.score(mixed), dict(synflow_tf.score(plain)))
+    linear.assert_close(synflow_tf.score(mixed), dict(synflow_tf.score(plain)))
 
 
 @pytest.mark.slow
@@ -233,7 +233,7 @@ def test_a_model_of_a_thousand_layers_is_read():
         flow = flow @ linear.magnitude(part.kernel)
         exponent += np.log10(flow.sum())
         flow /= flow.sum()
-    linear.close(scores.log10_flow, exponent)
+    linear.assert_close(scores.log10_flow, exponent)
 
 
 def test_a_loop_that_the_data_ends_is_an_error_that_names_the_layer(line):
@@ -310,7 +310,7 @@ def test_a_scale_of_zeros_counts_as_ones(line, case):
         synflow_tf.compute_masks(make(line, v), 0.6, rounds=5, progress=False)
         for v in (0, 1)
     )
-    linear.close(zero, dict(one))
+    linear.assert_close(zero, dict(one))
     (finding,) = zero.findings
     assert (finding.kind, finding.name) == ("scale", name)
     assert not one.findings
@@ -374,7 +374,7 @@ def test_flow_starts_with_ones_where_tokens_are_read(line, case):
     scores, w = synflow_tf.score(model), linear.magnitudes(model)
     assert list(scores) == ["a/kernel", "b/kernel"]
     flow = 5 * np.ones(4) @ w["a/kernel"] @ w["b/kernel"]
-    linear.flow_is(scores, flow.sum())
+    linear.assert_flow(scores, flow.sum())
 
 
 def test_tables_that_are_tied_are_pruned_where_asked_only(line):
@@ -388,7 +388,7 @@ def test_tables_that_are_tied_are_pruned_where_asked_only(line):
     scores, w = synflow_tf.score(model, inputs=tokens), linear.magnitudes(model)
     assert list(scores) == ["dense/kernel"]
     expected = 5 * w["dense/kernel"] * w["table/embeddings"].sum(0)
-    linear.close(scores["dense/kernel"], expected)
+    linear.assert_close(scores["dense/kernel"], expected)
     asked = synflow_tf.score(model, inputs=tokens, prunable="table/embeddings")
     assert (asked["table/embeddings"] > 0).all()
 
@@ -420,7 +420,7 @@ def test_kernels_that_are_computed_count_as_what_is_computed(line, case):
     k = np.abs(expected(layer.kernel.numpy().astype(np.float64)))
     k, b = k * w["own/gain"], w["b/kernel"]
     expected = {"own/kernel": k * b.sum(1), "b/kernel": k.sum(0)[:, None] * b}
-    linear.close(synflow_tf.score(model), expected, rtol=1e-6)
+    linear.assert_close(synflow_tf.score(model), expected, rtol=1e-6)
 
 
 def test_low_rank_additions_are_part_of_the_kernel(line):
@@ -461,10 +461,10 @@ def test_a_loop_that_begins_with_zeros_has_its_gate_from_the_second_step(line):
     layer = linear.custom(line, call, {"down": (6, 2), "up": (2, 6)})
     model = _chain(line, linear.dense(line, 6, "a"), layer, shape=(3, 4))
     scores, a = synflow_tf.score(model), linear.magnitudes(model)["a/kernel"]
-    linear.close(scores["a/kernel"], 3 * a)
+    linear.assert_close(scores["a/kernel"], 3 * a)
     gates = "custom/down", "custom/up"
     assert all((scores[path] > 0).all() for path in gates)
-    linear.flow_is(scores, 3 * a.sum(), *gates)
+    linear.assert_flow(scores, 3 * a.sum(), *gates)
 
 
 def test_quantized_kernels_count_by_their_scale_and_are_not_pruned():
@@ -477,7 +477,9 @@ def test_quantized_kernels_count_by_their_scale_and_are_not_pruned():
     read = np.abs(np.asarray(b._kernel, np.float64)) / scale
     expected = linear.magnitude(a.kernel) * read.sum(1)
     score = scores["a/kernel"]
-    linear.close(score / score.sum(), expected / expected.sum(), rtol=1e-6)
+    linear.assert_close(
+        score / score.sum(), expected / expected.sum(), rtol=1e-6
+    )
     a.quantize("int8")
     with pytest.raises(ValueError, match="quantized.*Prune first"):
         synflow_tf.prune(model, 0.5)
@@ -490,9 +492,9 @@ def test_two_towers_that_are_multiplied_have_degree_1_each(line):
     linear.randomize(model)
     scores, w = synflow_tf.score(model), linear.magnitudes(model)
     a, b = w["a/kernel"], w["b/kernel"]
-    linear.flow_is(scores, a.sum(0) @ b.sum(0))
+    linear.assert_flow(scores, a.sum(0) @ b.sum(0))
     expected = {"a/kernel": a * b.sum(0), "b/kernel": b * a.sum(0)}
-    linear.close(scores, expected)
+    linear.assert_close(scores, expected)
 
 
 def test_deep_towers_that_are_multiplied_stay_in_range():
@@ -510,7 +512,7 @@ def test_deep_towers_that_are_multiplied_stay_in_range():
     model = keras.Model(inputs, keras.layers.Dot(-1)(outputs))
     # 64^40, squared: 10^120 and more, kept within 2^12 all the way.
     expected = np.log10(flows[0] @ flows[1])
-    linear.close(synflow_tf.score(model).log10_flow, expected)
+    linear.assert_close(synflow_tf.score(model).log10_flow, expected)
 
 
 def test_an_adjacency_matrix_is_a_gate(line):
@@ -563,7 +565,7 @@ def test_attention_by_hand_is_attention(line, case, time):
     # All rows are alike, so their mean is one of them.
     flow = time * np.ones(4) @ w["own/v"] @ w["b/kernel"]
     scores = synflow_tf.score(model)
-    linear.flow_is(scores, flow.sum(), *scores)
+    linear.assert_flow(scores, flow.sum(), *scores)
 
 
 def test_many_attentions_in_a_row_stay_in_range(line):
@@ -588,7 +590,7 @@ def test_many_attentions_in_a_row_stay_in_range(line):
         row /= row.sum()
     assert exponent > 130  # A product of two such flows is out of range.
     scores = synflow_tf.score(model)
-    linear.close(scores.log10_flow, exponent)
+    linear.assert_close(scores.log10_flow, exponent)
     assert all(score.any() for score in scores.values())
 
 
@@ -608,7 +610,9 @@ def test_a_network_of_nodes_and_edges_has_the_flow_of_all_edges(line, gated):
     weigh = {"weigh": weigh} if gated else {}
     model = linear.net(line, call, inputs, into=into, **weigh)
     scores = synflow_tf.score(model, inputs=inputs)
-    linear.close(scores["into/kernel"], 5 * linear.magnitude(into.kernel))
+    linear.assert_close(
+        scores["into/kernel"], 5 * linear.magnitude(into.kernel)
+    )
 
 
 def test_a_kernel_that_a_loop_applies_has_the_flow_once(line):
@@ -622,7 +626,7 @@ def test_a_kernel_that_a_loop_applies_has_the_flow_once(line):
     model = _chain(line, linear.dense(line, 6, "a"), layer)
     scores, w = synflow_tf.score(model), linear.magnitudes(model)
     again = np.linalg.matrix_power(w["own/again"], 7)
-    linear.flow_is(scores, (w["a/kernel"] @ again).sum(), *scores)
+    linear.assert_flow(scores, (w["a/kernel"] @ again).sum(), *scores)
 
 
 def test_a_function_is_read_after_gradients_were_taken_of_it(line):
@@ -647,7 +651,7 @@ def test_text_of_any_length_is_read_by_a_recurrent_layer(line):
     for _ in range(4):
         state = np.ones(4) @ kernel + state @ recurrent
     flow = state @ linear.magnitude(last.kernel)
-    linear.flow_is(scores, flow.sum())
+    linear.assert_flow(scores, flow.sum())
 
 
 def test_codes_of_several_columns_start_flow(line):
@@ -658,7 +662,7 @@ def test_codes_of_several_columns_start_flow(line):
     ]
     y = linear.dense(line, 2, "b")(layers.Concatenate()(codes))
     scores = synflow_tf.score(line.Model(x, y))
-    linear.flow_is(scores, scores["b/kernel"].sum())
+    linear.assert_flow(scores, scores["b/kernel"].sum())
 
 
 def test_experts_that_the_flow_chooses_are_kernels(line):
@@ -672,7 +676,7 @@ def test_experts_that_the_flow_chooses_are_kernels(line):
     scores, w = synflow_tf.score(model), linear.magnitudes(model)
     # Whichever is chosen: their mean.
     expected = w["a/kernel"].sum(0)[:, None] * w["own/experts"] / 3
-    linear.close(scores["own/experts"], expected)
+    linear.assert_close(scores["own/experts"], expected)
 
 
 @pytest.mark.parametrize("summed", [False, True])
@@ -691,11 +695,11 @@ def test_complex_filters_are_read(line, summed):
     if summed:
         assert list(scores) == ["a/kernel", "own/real", "own/imaginary"]
         expected = {"a/kernel": a * (real + imaginary).sum()}
-        linear.close(scores, expected | {"own/real": a.sum() * real})
+        linear.assert_close(scores, expected | {"own/real": a.sum() * real})
     else:  # Not scored: its true magnitude.
         assert list(scores) == ["a/kernel"]
         expected = a * np.hypot(real, imaginary).sum()
-        linear.close(scores["a/kernel"], expected, rtol=1e-6)
+        linear.assert_close(scores["a/kernel"], expected, rtol=1e-6)
 
 
 def test_dilated_transposed_convolutions_are_those_of_a_kernel_with_zeros(line):
@@ -706,8 +710,8 @@ def test_dilated_transposed_convolutions_are_those_of_a_kernel_with_zeros(line):
     kernel[::2, ::2] = thin.get_layer("c").kernel.numpy()
     wide.get_layer("c").kernel.assign(kernel)
     a, b = (synflow_tf.score(model) for model in (thin, wide))
-    linear.close(a.log10_flow, b.log10_flow)
-    linear.close(a["c/kernel"], b["c/kernel"][::2, ::2])
+    linear.assert_close(a.log10_flow, b.log10_flow)
+    linear.assert_close(a["c/kernel"], b["c/kernel"][::2, ::2])
 
 
 def test_several_arguments_are_given_by_their_names(line):
@@ -719,7 +723,9 @@ def test_several_arguments_are_given_by_their_names(line):
     model = linear.net(line, call, x, z, **parts)
     scores = synflow_tf.score(model, inputs={"x": x, "z": z})
     w = linear.magnitudes(model)
-    linear.close(scores, {path: w[path] for path in ("a/kernel", "b/kernel")})
+    linear.assert_close(
+        scores, {path: w[path] for path in ("a/kernel", "b/kernel")}
+    )
 
 
 @pytest.mark.parametrize("make", [tf.ragged.constant, None])
@@ -745,7 +751,9 @@ def test_inputs_say_the_size_of_one_example(line, how):
     model = _around(line, shape=(None, 4))
     w = linear.magnitudes(model)
     scores = synflow_tf.score(model, inputs=INPUTS[how]())
-    linear.close(scores["a/kernel"], 5 * w["a/kernel"] * w["b/kernel"].sum(1))
+    linear.assert_close(
+        scores["a/kernel"], 5 * w["a/kernel"] * w["b/kernel"].sum(1)
+    )
 
 
 def test_inputs_are_taken_in_the_structure_of_the_model(line):
@@ -755,7 +763,9 @@ def test_inputs_are_taken_in_the_structure_of_the_model(line):
     model = linear.randomize(line.Model(x, y))
     given = {n: np.ones((2, 3, 4), np.float32) for n in ("v", "u")}
     scores = synflow_tf.score(model, inputs=given)
-    linear.close(scores["of_u/kernel"], 3 * linear.magnitude(dense["u"].kernel))
+    linear.assert_close(
+        scores["of_u/kernel"], 3 * linear.magnitude(dense["u"].kernel)
+    )
     with pytest.raises(ValueError, match="Argument `inputs`.*structure"):
         synflow_tf.score(model, inputs={"u": given["u"]})
     with pytest.raises(ValueError, match="Argument `inputs`.*TensorSpec"):

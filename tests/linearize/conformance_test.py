@@ -183,7 +183,7 @@ def test_the_flow_is_homogeneous_and_conserved(name, line):
     model = _computed(name, line).model
     shapes = () if entry.vocabulary else entry.shapes
     inputs = [linear.positive(*s, seed=n) for n, s in enumerate(shapes)]
-    linear.conserved(model, *inputs, rescale=True)
+    linear.assert_conserved(model, *inputs, rescale=True)
 
 
 @_cases()
@@ -268,7 +268,7 @@ def test_queries_keys_and_values_of_one_kernel_all_keep_weights(line):
 def test_both_halves_of_a_gated_linear_unit_have_scores(line):
     kernel, _ = _computed("gated_linear_unit", line).scores.values()
     first, second = (part.sum() for part in np.split(kernel, 2, axis=1))
-    linear.close(first, second)
+    linear.assert_close(first, second)
     assert first > 0
 
 
@@ -368,8 +368,8 @@ def _trained_on_digits(line):
 def test_the_scores_of_a_trained_chain_sum_to_the_flow_in_every_layer(line):
     scores = synflow_tf.score(_trained_on_digits(line))
     assert len(scores) == 3
-    linear.flow_is(scores, 10**scores.log10_flow, *scores)
+    linear.assert_flow(scores, 10**scores.log10_flow, *scores)
 
 
 def test_the_flow_of_a_trained_model_is_homogeneous(line):
-    linear.conserved(_trained_on_digits(line), linear.positive(8, 8, 1))
+    linear.assert_conserved(_trained_on_digits(line), linear.positive(8, 8, 1))

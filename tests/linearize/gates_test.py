@@ -118,8 +118,8 @@ def _check(fused, separate):
     blocks = [parts.pop(f"part{i}/kernel") for i in range(count)]
     expected = np.concatenate(blocks, axis=1)
     assert (expected > 0).all()
-    linear.close(scores, parts | {"fused/kernel": expected})
-    linear.flow_is(scores, parts["after/kernel"].sum())
+    linear.assert_close(scores, parts | {"fused/kernel": expected})
+    linear.assert_flow(scores, parts["after/kernel"].sum())
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -142,14 +142,14 @@ def test_the_separate_gates_of_an_lstm_are_those_of_numpy(line):
     trunk = 2 * x @ w["part2/kernel"]
     flow = (trunk @ w["after/kernel"]).sum()
     scores = synflow_tf.score(model)
-    linear.flow_is(scores, flow)
+    linear.assert_flow(scores, flow)
     after = w["after/kernel"].sum(1)
     # Gates: o passes all of the flow, f one half of it, i all of it.
     for i, share in ((0, 1), (1, 0.5), (3, 1)):
         kernel = w[f"part{i}/kernel"]
         through = share * trunk * after / (x @ kernel)
         expected = x.T @ through * kernel
-        linear.close(scores[f"part{i}/kernel"], expected, rtol=1e-11)
+        linear.assert_close(scores[f"part{i}/kernel"], expected, rtol=1e-11)
 
 
 def test_a_fused_projection_with_normalization_scores_in_every_column(line):
@@ -158,7 +158,7 @@ def test_a_fused_projection_with_normalization_scores_in_every_column(line):
     scores = synflow_tf.score(model)
     assert (scores["fused/kernel"] > 0).all()
     blocks = scores["fused/kernel"].reshape(_D, 3, _K).sum((0, 2))
-    linear.close(blocks, np.full(3, 10**scores.log10_flow), rtol=1e-11)
+    linear.assert_close(blocks, np.full(3, 10**scores.log10_flow), rtol=1e-11)
 
 
 def test_fused_projections_survive_pruning_in_all_their_parts(line):

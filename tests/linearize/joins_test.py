@@ -208,8 +208,8 @@ def _kernels(line, x, names, units=5, **options):
 def test_an_operation_is_the_map_that_numpy_says(line, case):
     expression, expected = MAPS[case]
     model = _model(line, lambda x: expression(common.ops(line), x))
-    linear.computes(model, [_X], expected(_X), rtol=1e-14)
-    linear.conserved(model, _X)
+    linear.assert_computes(model, [_X], expected(_X), rtol=1e-14)
+    linear.assert_conserved(model, _X)
 
 
 @pytest.mark.parametrize("case", [*TWO, *MERGES])
@@ -223,7 +223,7 @@ def test_where_two_tensors_meet_it_is_what_numpy_says(line, case):
     _, expected = {**TWO, **MERGES}[case]
     other = linear.positive(3, 4, seed=2)
     model = _model(line, joined, (3, 4), (3, 4))
-    linear.computes(model, [_X, other], expected(_X, other), rtol=1e-14)
+    linear.assert_computes(model, [_X, other], expected(_X, other), rtol=1e-14)
 
 
 # Functions of single entries, and what a softmax is.
@@ -272,7 +272,7 @@ def test_an_activation_is_the_identity(line, where, name):
     function = getattr(dict(_MODULES[line])[where], name)
     model = _model(line, lambda x: function(x, *_MORE.get(name, ())))
     factor = np.float32(_FACTORS.get((line, name), 1))
-    linear.computes(model, [_X], factor * _X, rtol=1e-6)
+    linear.assert_computes(model, [_X], factor * _X, rtol=1e-6)
 
 
 # name: a weight's shape, a layer's `call` of it, and what it becomes.
@@ -338,12 +338,12 @@ def test_a_weight_in_an_opened_layer_counts_by_its_magnitude(line, case):
     w = layer.w.numpy().astype(np.float64)
     # What is made of w, signs and constants included, counts.
     w = w if "1" in case else np.abs(w)
-    linear.computes(model, [_X], expected(w, _X))
-    linear.conserved(model, _X)
+    linear.assert_computes(model, [_X], expected(w, _X))
+    linear.assert_conserved(model, _X)
     # R is linear in a kernel: its scores sum to R.
     if len(shape) == 2:
         scores = synflow_tf.score(model, prunable="custom/w")
-        linear.flow_is(scores, expected(w, _ONES).sum(), "custom/w")
+        linear.assert_flow(scores, expected(w, _ONES).sum(), "custom/w")
 
 
 def _gated(line, first, second, joined, gate_units=6, of_trunk=False):
@@ -370,23 +370,23 @@ def test_squeeze_and_excite_lets_the_trunk_through(line):
     model = _model(line, made)
     w = linear.magnitudes(model)
     a, b = w["a/kernel"], w["b/kernel"]
-    linear.computes(model, [_X], _X @ a)
+    linear.assert_computes(model, [_X], _X @ a)
     scores = synflow_tf.score(model)
     # With x = 1: R = 3 sum(A), the trunk's scores are 3 A; the gate of unit j
     # is sum_i B_ij, and passes what the trunk has there.
     gate = b / b.sum(0) * 3 * a.sum(0)
-    linear.close(scores, {"a/kernel": 3 * a, "b/kernel": gate})
-    linear.flow_is(scores, 3 * a.sum(), "b/kernel")
-    linear.conserved(model, _X)
+    linear.assert_close(scores, {"a/kernel": 3 * a, "b/kernel": gate})
+    linear.assert_flow(scores, 3 * a.sum(), "b/kernel")
+    linear.assert_conserved(model, _X)
 
 
 def test_a_gate_whose_kernel_is_all_zeros_is_open(line):
     model = _gated(line, None, "sigmoid", lambda a, b: a * b)
     model.get_layer("b").kernel.assign(np.zeros((4, 6)))
     kernel = linear.magnitudes(model)["a/kernel"]
-    linear.computes(model, [_X], _X @ kernel)
+    linear.assert_computes(model, [_X], _X @ kernel)
     expected = {"a/kernel": 3 * kernel, "b/kernel": 0 * kernel}
-    linear.close(synflow_tf.score(model), expected)
+    linear.assert_close(synflow_tf.score(model), expected)
 
 
 # name: activations of the trunk and of the gate, and more of the gate.
@@ -408,7 +408,9 @@ def test_the_more_bounded_smaller_or_later_side_is_the_gate(line, case, turned):
     model = _gated(
         line, trunk, gate, lambda a, b: b * a if turned else a * b, **more
     )
-    linear.computes(model, [_X], _X @ linear.magnitudes(model)["a/kernel"])
+    linear.assert_computes(
+        model, [_X], _X @ linear.magnitudes(model)["a/kernel"]
+    )
 
 
 def test_a_gate_gives_its_trunk_no_score(line):
@@ -424,11 +426,11 @@ def test_a_gate_gives_its_trunk_no_score(line):
     plain = _gated(line, "relu", "relu", lambda a, _: a)
     plain.get_layer("a").set_weights(model.get_layer("a").get_weights())
     with_gate, without = synflow_tf.score(model), synflow_tf.score(plain)
-    linear.close(with_gate["a/kernel"], without["a/kernel"])
+    linear.assert_close(with_gate["a/kernel"], without["a/kernel"])
     # The gate's two kernels carry the whole flow, one after the other.
     gates = "squeeze/kernel", "excite/kernel"
     assert all((with_gate[path] > 0).all() for path in gates)
-    linear.flow_is(with_gate, 10**without.log10_flow, *gates)
+    linear.assert_flow(with_gate, 10**without.log10_flow, *gates)
 
 
 def test_a_gate_within_a_gate(line):
@@ -458,8 +460,8 @@ def test_a_gate_within_a_gate(line):
         "inner/kernel": np.outer(u, through) * w["inner"],
     }
     scores = synflow_tf.score(model)
-    linear.close(scores, expected)
-    linear.flow_is(scores, t.sum(), *expected)
+    linear.assert_close(scores, expected)
+    linear.assert_flow(scores, t.sum(), *expected)
 
 
 def test_one_gate_used_twice_has_the_flow_once(line):
@@ -471,15 +473,15 @@ def test_one_gate_used_twice_has_the_flow_once(line):
     a, b, z = (linear.magnitudes(model)[f"{n}/kernel"] for n in "abz")
     gate = z / z.sum(0) * (a + b).sum(0)
     expected = {"z/kernel": gate, "a/kernel": a, "b/kernel": b}
-    linear.close(synflow_tf.score(model), expected)
+    linear.assert_close(synflow_tf.score(model), expected)
 
 
 def test_what_divides_has_the_value_1_and_scores(line):
     model = _gated(line, None, "softplus", lambda a, b: a / (1.0 + b))
     kernel = linear.magnitudes(model)["a/kernel"]
-    linear.computes(model, [_X], _X @ kernel)
+    linear.assert_computes(model, [_X], _X @ kernel)
     scores = synflow_tf.score(model)
-    linear.flow_is(scores, 3 * kernel.sum(), "b/kernel")
+    linear.assert_flow(scores, 3 * kernel.sum(), "b/kernel")
     assert (scores["b/kernel"] > 0).all()
 
 
@@ -549,19 +551,21 @@ def _numpy_attention(x, wq, wk, wv):
 @pytest.mark.parametrize("case", SPELLED)
 def test_attention_is_what_numpy_says(line, case):
     model, *kernels = _attention(line, SPELLED[case])
-    linear.computes(model, [_X], _numpy_attention(_X[0], *kernels)[0])
+    linear.assert_computes(model, [_X], _numpy_attention(_X[0], *kernels)[0])
     value, expected = _numpy_attention(_ONES[0], *kernels)
     scores = synflow_tf.score(model)
-    linear.close(scores, expected, rtol=1e-11)
-    linear.flow_is(scores, value.sum(), *expected)
-    linear.conserved(model, _X)
+    linear.assert_close(scores, expected, rtol=1e-11)
+    linear.assert_flow(scores, value.sum(), *expected)
+    linear.assert_conserved(model, _X)
 
 
 @pytest.mark.parametrize("case", ["matmul", "einsum", "Dot", "keys first"])
 def test_attention_without_scores_is_the_mean(line, case):
     model, *_, kernel = _attention(line, SPELLED[case])
     model.get_layer("q").kernel.assign(np.zeros((4, 5)))
-    linear.computes(model, [_X], np.tile((_X[0] @ kernel).mean(0), (3, 1)))
+    linear.assert_computes(
+        model, [_X], np.tile((_X[0] @ kernel).mean(0), (3, 1))
+    )
 
 
 def test_additive_attention_is_positive_and_conserves_the_flow(line):
@@ -572,8 +576,8 @@ def test_additive_attention_is_positive_and_conserves_the_flow(line):
     w = linear.magnitudes(model)
     (scale,) = [s for name, s in w.items() if name.endswith("scale")]
     a = ((q[:, None] + v[None]) * scale).sum(-1)
-    linear.computes(model, [_X], a / a.sum(1, keepdims=True) @ v)
-    linear.conserved(model, _X)
+    linear.assert_computes(model, [_X], a / a.sum(1, keepdims=True) @ v)
+    linear.assert_conserved(model, _X)
 
 
 # name: a layer of attention with heads, and how many heads share a key.
@@ -600,9 +604,9 @@ def test_attention_of_several_heads_is_what_numpy_says(line, case):
     k, v = np.repeat(k, shared, axis=0), np.repeat(v, shared, axis=0)
     a = q @ k.transpose(0, 2, 1)
     a /= a.sum(-1, keepdims=True)
-    linear.computes(model, [_X], np.einsum("hse,hed->sd", a @ v, out))
+    linear.assert_computes(model, [_X], np.einsum("hse,hed->sd", a @ v, out))
     scores = synflow_tf.score(model)
-    linear.flow_is(scores, 10**scores.log10_flow, *scores)
+    linear.assert_flow(scores, 10**scores.log10_flow, *scores)
 
 
 # name: how a token that is a weight gets in front of a sequence.
@@ -623,31 +627,33 @@ def test_flow_starts_at_a_class_token_with_ones_or_its_own(line, how):
     model = _model(line, lambda x: _kernels(line, token(x), "d", 2))
     w = linear.magnitudes(model)
     token, d = w["cls/token"], w["d/kernel"]
-    linear.computes(model, [_X], np.concatenate([_ONES[:, :1], _X], 1) @ d)
-    linear.conserved(model, _X)
-    linear.close(synflow_tf.score(model), {"d/kernel": 4 * d})
+    linear.assert_computes(
+        model, [_X], np.concatenate([_ONES[:, :1], _X], 1) @ d
+    )
+    linear.assert_conserved(model, _X)
+    linear.assert_close(synflow_tf.score(model), {"d/kernel": 4 * d})
     # Where it is prunable, it has its scores.
     scores = synflow_tf.score(model, prunable=["cls/token", "d/kernel"])
     expected = token * d.sum(1)
-    linear.close(scores["cls/token"], expected)
-    linear.flow_is(scores, expected.sum() + 3 * d.sum())
+    linear.assert_close(scores["cls/token"], expected)
+    linear.assert_flow(scores, expected.sum() + 3 * d.sum())
 
 
 def test_of_two_trunks_that_are_contracted_one_is_the_gate(line):
     model = _model(
         line, lambda x: line.layers.Dot((2, 2))(_kernels(line, x, "ab"))
     )
-    linear.conserved(model, _X)
+    linear.assert_conserved(model, _X)
     scores = synflow_tf.score(model)
     assert all((score > 0).all() for score in scores.values())
-    linear.flow_is(scores, 10**scores.log10_flow, "a/kernel", "b/kernel")
+    linear.assert_flow(scores, 10**scores.log10_flow, "a/kernel", "b/kernel")
 
 
 @pytest.mark.parametrize("name", ["Subtract", "Maximum", "Minimum"])
 def test_kernels_before_a_difference_score_as_before_a_sum(line, name):
     merge = getattr(line.layers, name)()
     model = _model(line, lambda x: merge(_kernels(line, x, "ab")), (4,))
-    linear.close(synflow_tf.score(model), linear.magnitudes(model))
+    linear.assert_close(synflow_tf.score(model), linear.magnitudes(model))
 
 
 def test_layer_scale_is_a_factor_and_scores_where_asked(line):
@@ -664,7 +670,7 @@ def test_layer_scale_is_a_factor_and_scores_where_asked(line):
     d, gamma = w["d/kernel"], w["scale/gamma"]
     scores = synflow_tf.score(model, prunable=["scale/gamma", "d/kernel"])
     expected = {"d/kernel": d * (1 + gamma), "scale/gamma": d.sum(0) * gamma}
-    linear.close(scores, expected)
+    linear.assert_close(scores, expected)
 
 
 def test_a_table_that_is_read_by_coordinates_is_its_mean(line):
@@ -682,4 +688,6 @@ def test_a_table_that_is_read_by_coordinates_is_its_mean(line):
         "table/rows": rows * d.sum(1) * 6 / 20,
         "d/kernel": 6 * rows.mean((0, 1))[:, None] * d,
     }
-    linear.close(synflow_tf.score(model, prunable=list(expected)), expected)
+    linear.assert_close(
+        synflow_tf.score(model, prunable=list(expected)), expected
+    )

@@ -185,12 +185,12 @@ def test_the_authors_variant_reads_a_table(line):
     layers = line.layers.Embedding(5, 3), line.layers.Dense(2)
     model = linear.chain(line, *layers, shape=(4,), dtype="int32")
     (output,) = linear.run_as_authors(_positive(model))
-    linear.close(output, model(np.ones((1, 4), "int32")), rtol=1e-5)
+    linear.assert_close(output, model(np.ones((1, 4), "int32")), rtol=1e-5)
 
 
 @pytest.mark.parametrize("case", LAYERS)
 def test_the_flow_through_a_layer_is_conserved(line, case):
-    linear.conserved(*_layer(line, case))
+    linear.assert_conserved(*_layer(line, case))
 
 
 @pytest.mark.parametrize("name", ["Add", "Average", "Concatenate", "Subtract"])
@@ -198,7 +198,7 @@ def test_a_merge_is_linear_and_conserves_the_flow(line, name):
     merge = getattr(line.layers, name)()
     model = linear.functional(line, lambda *x: merge(x), (3, 4), (3, 4))
     inputs = [linear.positive(3, 4, seed=seed) for seed in (1, 2)]
-    linear.conserved(model, *inputs)
+    linear.assert_conserved(model, *inputs)
     _check_as_authors(model, *inputs)
 
 
@@ -215,7 +215,7 @@ def test_channels_first_is_channels_last_transposed(line, case):
     x = linear.positive(*shape)
     (expected,) = linear.run_as_authors(last, x)
     (output,) = linear.run_as_authors(first, np.moveaxis(x, -1, 1))
-    linear.close(np.moveaxis(output, 1, -1), expected, rtol=1e-14)
+    linear.assert_close(np.moveaxis(output, 1, -1), expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -259,8 +259,8 @@ def test_scores_equal_those_of_numpy_on_a_chain():
         after.insert(0, kernel @ after[0])
     for i, (path, kernel) in enumerate(zip(scores, kernels, strict=True)):
         expected = before[i][:, None] * kernel * after[i + 1]
-        linear.close(scores[path], expected)
-    linear.flow_is(scores, before[-1].sum())
+        linear.assert_close(scores[path], expected)
+    linear.assert_flow(scores, before[-1].sum())
 
 
 def test_a_registered_rule_is_used():
@@ -285,7 +285,7 @@ def test_a_subclass_with_a_call_of_its_own_does_not_inherit_the_rule():
 
     layer = Twice(2, name="twice")
     score = synflow_tf.score(linear.chain(keras, layer))["twice/kernel"]
-    linear.close(score, 3 * linear.magnitude(layer.kernel))
+    linear.assert_close(score, 3 * linear.magnitude(layer.kernel))
 
 
 def test_a_subclass_that_only_changes_the_constructor_inherits_the_rule():

@@ -62,8 +62,8 @@ def test_a_normalization_is_the_magnitude_of_its_scale(line, case):
     if shape is not None:
         gamma = layer.scale if case == "RMS" else layer.gamma
         expected = x * linear.magnitude(gamma).reshape(shape)
-    linear.computes(model, [x], expected, rtol=1e-14)
-    linear.conserved(model, x)
+    linear.assert_computes(model, [x], expected, rtol=1e-14)
+    linear.assert_conserved(model, x)
 
 
 def test_the_scale_of_a_normalization_scores_where_asked(line):
@@ -72,7 +72,9 @@ def test_the_scale_of_a_normalization_scores_where_asked(line):
     w = linear.magnitudes(linear.randomize(model))
     expected = w["d/kernel"] * w["n/gamma"]
     scores = synflow_tf.score(model, prunable=["d/kernel", "n/gamma"])
-    linear.close(scores, {"d/kernel": expected, "n/gamma": expected.sum(0)})
+    linear.assert_close(
+        scores, {"d/kernel": expected, "n/gamma": expected.sum(0)}
+    )
 
 
 # That of tf_keras 2.21 fails to build, under any model.
@@ -84,7 +86,9 @@ def test_spectral_normalization_is_its_layer(inner):
     expected = linear.magnitude(layer.kernel)
     (score,) = synflow_tf.score(model).values()
     # Dividing by the largest singular value scales all alike.
-    linear.close(score / score.sum(), expected / expected.sum(), rtol=1e-6)
+    linear.assert_close(
+        score / score.sum(), expected / expected.sum(), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("prunable", [False, True])
@@ -99,9 +103,9 @@ def test_flow_starts_at_an_embedding(line, prunable):
     expected = {"d/kernel": 7 * row[:, None] * kernel}
     if prunable:
         expected["e/embeddings"] = 7 * table * kernel.sum(1) / len(table)
-    linear.close(scores, expected)
+    linear.assert_close(scores, expected)
     assert set(scores) == set(expected)
-    linear.flow_is(scores, 7 * (row @ kernel).sum())
+    linear.assert_flow(scores, 7 * (row @ kernel).sum())
 
 
 def test_a_position_embedding_that_is_added_is_dropped(line):
@@ -115,7 +119,7 @@ def test_a_position_embedding_that_is_added_is_dropped(line):
     masks = synflow_tf.compute_masks(model, 0.5, rounds=2, progress=False)
     assert not masks.findings
     expected = {"d/kernel": 4 * linear.magnitude(last.kernel)}
-    linear.close(synflow_tf.score(model), expected)
+    linear.assert_close(synflow_tf.score(model), expected)
 
 
 @pytest.mark.parametrize("mode", ["multi_hot", "count"])
@@ -127,7 +131,7 @@ def test_flow_starts_at_encoded_categories(line, mode):
     model = linear.chain(line, coded, last, shape=(3,), dtype="int32")
     linear.randomize(model)
     expected = {"d/kernel": linear.magnitude(last.kernel)}
-    linear.close(synflow_tf.score(model), expected)
+    linear.assert_close(synflow_tf.score(model), expected)
 
 
 @pytest.mark.parametrize("axis", [-1, 1, (1, 2)])
@@ -142,4 +146,4 @@ def test_batch_normalization_divides_by_what_it_has_seen(line, axis):
     axes = axis if isinstance(axis, tuple) else (axis,)
     shape = [n if i in axes else 1 for i, n in enumerate(x.shape)]
     shape[-1] = 6 if axis == -1 else 1
-    linear.computes(model, [x], x * scale.reshape(shape))
+    linear.assert_computes(model, [x], x * scale.reshape(shape))

@@ -104,22 +104,26 @@ def _sides(layer):
 def test_a_recurrent_layer_is_its_loop_with_gates_of_1(line, case):
     layer = _layer(line, case, return_sequences=True)
     model = _model(line, layer)
-    linear.computes(model, [_X], CASES[case][0](*_kernels(layer), _X[0]))
+    linear.assert_computes(model, [_X], CASES[case][0](*_kernels(layer), _X[0]))
 
 
 @SOME
 def test_without_return_sequences_it_is_the_last_step(line, case):
     layer = _layer(line, case)
     model = _model(line, layer)
-    linear.computes(model, [_X], CASES[case][0](*_kernels(layer), _X[0])[-1])
-    linear.conserved(model, _X)
+    linear.assert_computes(
+        model, [_X], CASES[case][0](*_kernels(layer), _X[0])[-1]
+    )
+    linear.assert_conserved(model, _X)
 
 
 @SOME
 def test_go_backwards_begins_at_the_end(line, case):
     layer = _layer(line, case, go_backwards=True, return_sequences=True)
     model = _model(line, layer)
-    linear.computes(model, [_X], CASES[case][0](*_kernels(layer), _X[0, ::-1]))
+    linear.assert_computes(
+        model, [_X], CASES[case][0](*_kernels(layer), _X[0, ::-1])
+    )
 
 
 @SOME
@@ -128,7 +132,7 @@ def test_return_state_gives_the_last_state(line, case):
     model = _model(line, layer)
     assert len(model.outputs) == 2 + (case == "LSTM")
     expected = CASES[case][0](*_kernels(layer), _X[0])[-1]
-    linear.computes(model, [_X], *[expected] * len(model.outputs))
+    linear.assert_computes(model, [_X], *[expected] * len(model.outputs))
 
 
 def _translating(line, encoder, decoder):
@@ -151,10 +155,10 @@ def test_a_decoder_goes_on_from_the_state_of_its_encoder(line, case):
     y = linear.positive(3, _SIZE, seed=2)
     state = loop(*_kernels(encoder), _X[0])[-1]
     expected = loop(*_kernels(decoder), y[0], state)
-    linear.computes(model, [_X, y], expected)
-    linear.conserved(model, _X, y)
+    linear.assert_computes(model, [_X, y], expected)
+    linear.assert_conserved(model, _X, y)
     (rescaled,) = linear.run(model, _X, y, rescale=True)
-    linear.close(rescaled[0], expected)
+    linear.assert_close(rescaled[0], expected)
 
 
 def test_an_rnn_of_several_cells_is_one_after_the_other(line):
@@ -164,8 +168,8 @@ def test_an_rnn_of_several_cells_is_one_after_the_other(line):
     expected = _X[0]
     for cell, loop in zip(cells, (_simple, _gated, _gated), strict=True):
         expected = loop(*_kernels(cell), expected)
-    linear.computes(model, [_X], expected)
-    linear.conserved(model, _X)
+    linear.assert_computes(model, [_X], expected)
+    linear.assert_conserved(model, _X)
 
 
 def _subtracting(o, cell, x, state):
@@ -210,11 +214,11 @@ def test_a_cell_of_the_users_own_is_opened(line, case):
             h = expected(w, x, h)
         return h
 
-    linear.computes(model, [_X], loop(_X[0]))
+    linear.assert_computes(model, [_X], loop(_X[0]))
     scores = synflow_tf.score(model)
     assert list(scores) == ["rnn/cell/into", "rnn/cell/back"]
     flow = loop(np.ones((_STEPS, _SIZE))).sum()
-    linear.flow_is(scores, flow, *scores)
+    linear.assert_flow(scores, flow, *scores)
 
 
 # name: what becomes of both directions.
@@ -238,9 +242,9 @@ def test_bidirectional_merges_both_directions(line, mode, sequences):
     ahead, back = _sides(layer)
     ahead, back = _gated(*ahead, _X[0]), _gated(*back, _X[0, ::-1])
     both = (ahead, back[::-1]) if sequences else (ahead[-1], back[-1])
-    linear.computes(model, [_X], *MERGED[mode](*both))
+    linear.assert_computes(model, [_X], *MERGED[mode](*both))
     if mode == "mul":
-        linear.conserved(model, _X)
+        linear.assert_conserved(model, _X)
 
 
 def test_bidirectional_gives_all_states(line):
@@ -250,7 +254,9 @@ def test_bidirectional_gives_all_states(line):
     ahead, back = _sides(layer)
     ahead = _gated(*ahead, _X[0])[-1]
     back = _gated(*back, _X[0, ::-1])[-1]
-    linear.computes(model, [_X], np.concatenate([ahead, back]), ahead, back)
+    linear.assert_computes(
+        model, [_X], np.concatenate([ahead, back]), ahead, back
+    )
 
 
 def test_a_bidirectional_decoder_goes_on_from_given_states(line):
@@ -265,8 +271,8 @@ def test_a_bidirectional_decoder_goes_on_from_given_states(line):
     for first, second, turn in sides:
         state = _gated(*first, _X[0, ::turn])[-1]
         expected.append(_gated(*second, y[0, ::turn], state)[-1])
-    linear.computes(model, [_X, y], np.concatenate(expected))
-    linear.conserved(model, _X, y)
+    linear.assert_computes(model, [_X, y], np.concatenate(expected))
+    linear.assert_conserved(model, _X, y)
 
 
 def _convolved(image, kernel, same):
@@ -296,8 +302,8 @@ def test_a_convolutional_lstm_is_its_loop_with_gates_of_1(line, padding):
         state = state + _convolved(image, kernel, padding == "same")
         states.append(state)
         state = state + _convolved(state, recurrent, True)
-    linear.computes(model, [x], states)
-    linear.conserved(model, x)
+    linear.assert_computes(model, [x], states)
+    linear.assert_conserved(model, x)
 
 
 def test_time_distributed_is_the_layer_at_each_step(line):
@@ -309,9 +315,9 @@ def test_time_distributed_is_the_layer_at_each_step(line):
     linear.randomize(model)
     kernel = linear.magnitude(inner.layers[-1].kernel)
     x = linear.positive(5, 4, 2)
-    linear.computes(model, [x], x[0].reshape(5, 8) @ kernel)
+    linear.assert_computes(model, [x], x[0].reshape(5, 8) @ kernel)
     (score,) = synflow_tf.score(model).values()
-    linear.close(score, 5 * kernel)
+    linear.assert_close(score, 5 * kernel)
 
 
 def test_the_mask_of_an_embedding_changes_nothing(line):
@@ -320,7 +326,7 @@ def test_the_mask_of_an_embedding_changes_nothing(line):
     model = linear.chain(line, table, layer, shape=(_STEPS,), dtype="int32")
     linear.randomize(model)
     states = _gated(*_kernels(layer), np.ones((_STEPS, _SIZE)))
-    linear.flow_is(synflow_tf.score(model), states[-1].sum())
+    linear.assert_flow(synflow_tf.score(model), states[-1].sum())
 
 
 def test_a_stateful_layer_begins_at_0_and_keeps_its_state(line):
@@ -331,7 +337,7 @@ def test_a_stateful_layer_begins_at_0_and_keeps_its_state(line):
     model(_X.astype(np.float32))
     before = [v.numpy() for v in layer.states]
     assert any(v.any() for v in before)
-    linear.computes(model, [_X], _simple(*_kernels(layer), _X[0])[-1])
+    linear.assert_computes(model, [_X], _simple(*_kernels(layer), _X[0])[-1])
     for state, value in zip(layer.states, before, strict=True):
         np.testing.assert_array_equal(state.numpy(), value)
 
@@ -380,7 +386,7 @@ def test_300_steps_stay_in_range(line, case, size):
     kernel, recurrent = (w[:, columns] for w in _kernels(layer))
     expected = _exact_log10(kernel, recurrent, 300, case != "SimpleRNN")
     assert size < 100 or expected > 308
-    linear.close(synflow_tf.score(model).log10_flow, expected)
+    linear.assert_close(synflow_tf.score(model).log10_flow, expected)
 
 
 def test_scores_of_a_simple_rnn_are_those_of_numpy(line):
@@ -395,12 +401,12 @@ def test_scores_of_a_simple_rnn_are_those_of_numpy(line):
         by_recurrent = by_recurrent + np.outer(before, delta) * recurrent
         delta = recurrent @ delta
     # A path passes the kernel once, and the recurrent one several times.
-    linear.close(by_kernel.sum(), states[-1].sum())
+    linear.assert_close(by_kernel.sum(), states[-1].sum())
     times = by_recurrent.sum() / states[-1].sum()
     assert 1 < times < _STEPS
     first, second = synflow_tf.score(model).values()
-    linear.close(first, by_kernel)
-    linear.close(second, by_recurrent / times)
+    linear.assert_close(first, by_kernel)
+    linear.assert_close(second, by_recurrent / times)
 
 
 def _check_gates(scores, gates):
@@ -429,7 +435,7 @@ def test_each_gate_of_a_kernel_has_at_most_the_flow(line, case, gates, steps):
     sums = _check_gates(scores, gates)
     if steps == 30:
         # Each path passes what carries the state again and again: all of R.
-        linear.flow_is(scores, sums[0 if gates == 1 else 2])
+        linear.assert_flow(scores, sums[0 if gates == 1 else 2])
 
 
 @common.ONE
@@ -439,7 +445,7 @@ def test_a_bidirectional_kernel_has_at_most_the_flow_of_its_side(line):
     ones = np.ones((20, _SIZE))
     flow = sum(_gated(*side, ones)[-1].sum() for side in _sides(layer))
     scores = synflow_tf.score(model)
-    linear.flow_is(scores, flow)
+    linear.assert_flow(scores, flow)
     assert len(scores) == 4
     _check_gates(scores, 4)
 
@@ -461,8 +467,8 @@ def test_sequences_that_another_layer_reads_keep_their_scale(line):
         for rescale in (False, True)
     )
     assert plain.log10_flow > 12
-    linear.close(rescaled.log10_flow, plain.log10_flow)
-    linear.close(rescaled, dict(plain), rtol=1e-11)
+    linear.assert_close(rescaled.log10_flow, plain.log10_flow)
+    linear.assert_close(rescaled, dict(plain), rtol=1e-11)
 
 
 def test_two_layers_of_sequences_are_two_loops(line):
@@ -477,7 +483,7 @@ def test_two_layers_of_sequences_are_two_loops(line):
     sequences = _gated(*_kernels(first), np.ones((30, _SIZE)))
     flow = _simple(*_kernels(second), sequences)[-1].sum()
     flow += (sequences @ linear.magnitude(side.kernel)).sum()
-    linear.flow_is(synflow_tf.score(model), flow)
+    linear.assert_flow(synflow_tf.score(model), flow)
 
 
 @pytest.mark.parametrize("steps", [10, 30])

@@ -208,7 +208,7 @@ def test_a_seed_reproduces_the_weights(name, line):
     for seed in (3, 3, 4):
         line.utils.set_random_seed(seed)
         weights.append(build(name, line).get_weights())
-    common.equal(*weights[:2])
+    common.assert_equal(*weights[:2])
     assert not np.array_equal(weights[0][0], weights[2][0])
 
 

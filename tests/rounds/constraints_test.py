@@ -486,7 +486,7 @@ def test_pruning_further_with_min_kept_keeps_masks_nested(line):
         assert masks.size - masks.kept == removed
         assert min(_sizes(masks)) >= 3
         if outer is not None:
-            common.nested(masks, outer)
+            common.assert_nested(masks, outer)
         outer = masks
     assert min(_sizes(outer)) == 3
     assert synflow_tf.Masks.enforced(model) == outer
@@ -514,7 +514,7 @@ def test_n_of_m_goes_on_from_masks_that_leave_enough(line):
         masks = synflow_tf.prune(model, keep_n_of_m=(n, 4), rounds=2)
         _check_rows(masks, axes, n, 4)
         if outer is not None:
-            common.nested(masks, outer)
+            common.assert_nested(masks, outer)
         outer = masks
     again = synflow_tf.prune(model, keep_n_of_m=(1, 4), rounds=2)
     assert again == outer
@@ -645,7 +645,7 @@ def test_the_callback_holds_min_kept_along_a_schedule(line):
     assert all(min(_sizes(masks)) >= 3 for masks in seen)
     assert min(_sizes(seen[-1])) == 3
     for outer, inner in zip(seen[:-1], seen[1:], strict=True):
-        common.nested(inner, outer)
+        common.assert_nested(inner, outer)
     assert common.revived(model, callback.masks) == 0
 
 

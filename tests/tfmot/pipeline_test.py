@@ -250,7 +250,7 @@ def test_gradual_pruning_is_by_the_schedule_and_by_the_flow(make, steps, data):
         expected = [*targets, targets[-1]]
     assert removed == expected
     for one, other in zip(seen[:-1], seen[1:], strict=True):
-        common.nested(other, one)
+        common.assert_nested(other, one)
 
     callback = synflow_tf.SynFlowPruning(
         pruning_schedule=lambda step: schedule(step + 1), rounds=10
@@ -357,7 +357,7 @@ def test_files_go_on_with_the_same_masks_in_a_process_without_us(
     assert done.returncode == 0, done.stderr
     lines = done.stdout.strip().splitlines()[-len(SUFFIXES) :]
     for line in lines:
-        common.equal(masks.values(), json.loads(line))
+        common.assert_equal(masks.values(), json.loads(line))
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_a_loaded_model_goes_on_here_and_is_pruned_further(
     _fit(further, data)
     more = synflow_tf.Masks.from_model(K.strip_pruning(further))
     _check_count(more, 0.8)
-    common.nested(more, masks)
+    common.assert_nested(more, masks)
 
 
 def test_gradual_pruning_goes_on_after_loading(data, tmp_path):
@@ -408,10 +408,10 @@ def test_gradual_pruning_goes_on_after_loading(data, tmp_path):
     seen, watch = _watch(loaded)
     _fit(loaded, data, watch)
     for masks in seen:
-        common.nested(masks, half)
+        common.assert_nested(masks, half)
     full = synflow_tf.Masks.enforced(loaded)
     _check_count(full, 0.8)
-    common.nested(full, half)
+    common.assert_nested(full, half)
 
 
 def test_what_tfmot_cannot_hold_is_listed_and_kept_at_0_all_the_same(data):
@@ -647,7 +647,7 @@ def test_a_failing_call_changes_nothing():
     for amount in (_HALF, _SCHEDULE):
         with pytest.raises(ValueError, match="returns only zeros"):
             prune_synflow(model, **amount)
-    common.equal(weights, model.weights)
+    common.assert_equal(weights, model.weights)
     assert model.layers == layers and model.optimizer is optimizer
     assert "fit" not in vars(model)
     assert synflow_tf.Masks.enforced(model) is None
