@@ -69,7 +69,8 @@ class Schedule(abc.ABC):
         if step <= self.begin_step:
             return 1.0
         progress = (step - self.begin_step) / (self.end_step - self.begin_step)
-        return self._density(float(final), progress)
+        # Rounding must not ask for more than the end does.
+        return max(final, self._density(float(final), progress))
 
     def should_prune(self, step):
         """Tells whether to prune at a step, an int or an integer tensor."""

@@ -85,6 +85,13 @@ def test_the_last_density_is_exact(cls, sparsity, begin, end):
 
 
 @ALL
+def test_densities_do_not_rise_by_rounding(cls):
+    schedule = cls(2.0**-52, begin_step=0, end_step=9)
+    densities = [schedule.density(step) for step in range(10)]
+    assert densities == sorted(densities, reverse=True)
+
+
+@ALL
 @pytest.mark.parametrize(
     "name, bad",
     [
