@@ -55,7 +55,7 @@ class Task:
             function = scorers.Bound(function)
         return dataclasses.replace(self, weights=weights, bound=function)
 
-    @property
+    @functools.cached_property
     def sizes(self):
         """Lists the numbers of entries of the weights."""
         return [weight.size for weight in self.weights]
