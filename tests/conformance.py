@@ -79,25 +79,11 @@ def _entry(*shapes, note, **kwargs):
 # Chains.
 
 
-def _mlp(k, x, activation, last):
+@_entry((8,), note="tanh is not homogeneous; the sum of a softmax is always 1")
+def mlp(line, k, x):
     for _ in range(2):
-        x = k.Dense(16, activation=activation)(x)
-    return k.Dense(4, activation=last)(x)
-
-
-@_entry((8,), note="the sum of a softmax is 1, whatever the weights")
-def mlp_softmax(line, k, x):
-    return _mlp(k, x, "relu", "softmax")
-
-
-@_entry((8,), note="a sigmoid saturates")
-def mlp_sigmoid(line, k, x):
-    return _mlp(k, x, "sigmoid", "sigmoid")
-
-
-@_entry((8,), note="tanh is not homogeneous")
-def mlp_tanh(line, k, x):
-    return _mlp(k, x, "tanh", None)
+        x = k.Dense(16, activation="tanh")(x)
+    return k.Dense(4, activation="softmax")(x)
 
 
 @_entry((6, 6, 3), note="slopes that are weights")
@@ -213,21 +199,13 @@ def embedding_lstm(line, k, x):
 
 @_entry((12, 4), note="WaveNet: tanh times sigmoid, skips, dilation")
 def wavenet(line, k, x):
-    def conv(size, dilation, activation):
-        return k.Conv1D(
-            8,
-            size,
-            padding="causal",
-            dilation_rate=dilation,
-            activation=activation,
-        )
-
-    x = conv(2, 1, None)(x)
+    x = k.Conv1D(8, 2, padding="causal")(x)
     skips = []
     for dilation in (1, 2):
-        gate = conv(2, dilation, "sigmoid")(x)
-        y = k.Multiply()([conv(2, dilation, "tanh")(x), gate])
-        y = conv(1, 1, None)(y)
+        options = {"padding": "causal", "dilation_rate": dilation}
+        gate = k.Conv1D(8, 2, activation="sigmoid", **options)(x)
+        y = k.Conv1D(8, 2, activation="tanh", **options)(x)
+        y = k.Conv1D(8, 1)(k.Multiply()([y, gate]))
         skips.append(y)
         x = k.Add()([x, y])
     return k.Dense(3)(k.ReLU()(k.Add()(skips))[:, -1])
@@ -383,13 +361,8 @@ def class_token(line, k, x):
 
 @_entry((8,), (8,), note="shared weights; equal inputs cancel")
 def siamese(line, k, x, y):
-    tower = line.Sequential(
-        [
-            line.Input((8,)),
-            k.Dense(16, activation="relu"),
-            k.Dense(8),
-        ]
-    )
+    layers = k.Dense(16, activation="relu"), k.Dense(8)
+    tower = line.Sequential([line.Input((8,)), *layers])
     return k.Dense(2)(k.Subtract()([tower(x), tower(y)]))
 
 
@@ -433,13 +406,8 @@ def subclassed_resnet(line):
 
 
 @_entry((16, 16, 3), note="Q, K, V are one kernel", subclassed=True)
-def fused_transformer(line):
-    return conformance_layers.of(line).Transformer(fused=True)
-
-
-@_entry((16, 16, 3), note="Q, K, V are three kernels", subclassed=True)
 def transformer(line):
-    return conformance_layers.of(line).Transformer(fused=False)
+    return conformance_layers.of(line).Transformer()
 
 
 @_entry((8, 8, 3), note="opened within a graph of layers")

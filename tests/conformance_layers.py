@@ -44,10 +44,9 @@ def _small_layers(line, _):
         """Every channel times a small weight."""
 
         def build(self, shape):
+            small = line.initializers.Constant(1e-4)
             self.gamma = self.add_weight(
-                name="gamma",
-                shape=(shape[-1],),
-                initializer=line.initializers.Constant(1e-4),
+                name="gamma", shape=(shape[-1],), initializer=small
             )
             self.built = True
 
@@ -127,14 +126,8 @@ def _small_layers(line, _):
             """What tfmot prunes of a layer."""
             return [self.left, self.right]
 
-    return {
-        "Wide": Wide,
-        "LayerScale": LayerScale,
-        "ClassToken": ClassToken,
-        "Folded": Folded,
-        "RawDense": RawDense,
-        "LowRank": LowRank,
-    }
+    made = Wide, LayerScale, ClassToken, Folded, RawDense, LowRank
+    return {one.__name__: one for one in made}
 
 
 def _attention(line, known):
@@ -142,37 +135,18 @@ def _attention(line, known):
     heads = 2
 
     class Attention(known.Wide):
-        """Self-attention spelled out, its Q, K and V fused or apart."""
+        """Self-attention spelled out, with one kernel for Q, K and V."""
 
-        def __init__(self, width, fused=True, **kwargs):
+        def __init__(self, width, **kwargs):
             super().__init__(width, **kwargs)
-            self.fused = fused
-            if fused:
-                self.qkv = k.Dense(3 * width)
-            else:
-                self.query, self.key = k.Dense(width), k.Dense(width)
-                self.value = k.Dense(width)
-            self.project = k.Dense(width)
-
-        def get_config(self):
-            return {**super().get_config(), "fused": self.fused}
-
-        def _heads(self, x):
-            """Of (batch, time, width) to (batch, heads, time, depth)."""
-            shape = (o.shape(x)[0], x.shape[1], heads, self.width // heads)
-            return o.transpose(o.reshape(x, shape), (0, 2, 1, 3))
+            self.qkv, self.project = k.Dense(3 * width), k.Dense(width)
 
         def call(self, x):
             """Returns softmax(Q K^T / sqrt(depth)) V, projected."""
             length, depth = x.shape[1], self.width // heads
-            if self.fused:
-                shape = (o.shape(x)[0], length, 3, heads, depth)
-                y = o.reshape(self.qkv(x), shape)
-                y = o.transpose(y, (2, 0, 3, 1, 4))
-                query, key, value = y[0], y[1], y[2]
-            else:
-                query, key = self._heads(self.query(x)), self.key(x)
-                key, value = self._heads(key), self._heads(self.value(x))
+            shape = (o.shape(x)[0], length, 3, heads, depth)
+            y = o.transpose(o.reshape(self.qkv(x), shape), (2, 0, 3, 1, 4))
+            query, key, value = y[0], y[1], y[2]
             scores = o.matmul(query, o.transpose(key, (0, 1, 3, 2)))
             y = o.matmul(o.softmax(scores / depth**0.5), value)
             y = o.transpose(y, (0, 2, 1, 3))
@@ -181,17 +155,13 @@ def _attention(line, known):
     class Block(known.Wide):
         """A block of a transformer."""
 
-        def __init__(self, width, fused=True, **kwargs):
+        def __init__(self, width, **kwargs):
             super().__init__(width, **kwargs)
-            self.fused = fused
             self.norm1 = k.LayerNormalization()
-            self.attention = Attention(width, fused)
+            self.attention = Attention(width)
             self.norm2 = k.LayerNormalization()
             self.mlp1 = k.Dense(2 * width, activation="gelu")
             self.mlp2 = k.Dense(width)
-
-        def get_config(self):
-            return {**super().get_config(), "fused": self.fused}
 
         def call(self, x):
             """Attention and an MLP, each beside a skip."""
@@ -201,17 +171,17 @@ def _attention(line, known):
     class Transformer(line.Model):
         """Patches, a class token, blocks and a head."""
 
-        def __init__(self, width=16, fused=True, **kwargs):
+        def __init__(self, width=16, **kwargs):
             super().__init__(**kwargs)
-            self.width, self.fused = width, fused
+            self.width = width
             self.patch = k.Conv2D(width, 4, strides=4)
             self.token = known.ClassToken()
-            self.blocks = [Block(width, fused) for _ in range(2)]
+            self.blocks = [Block(width) for _ in range(2)]
             self.norm = k.LayerNormalization()
             self.head = k.Dense(5, activation="softmax")
 
         def get_config(self):
-            return {"width": self.width, "fused": self.fused}
+            return {"width": self.width}
 
         def call(self, x, training=None):
             x = self.patch(x)

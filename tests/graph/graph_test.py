@@ -14,9 +14,8 @@ from synflow_tf.graph import raw
 
 
 def _read(line, call, weights=(), shape=(4,), dtype=None):
-    x = line.Input(shape, dtype=dtype)
-    layer = linear.custom(line, lambda me, x: call(me, x), weights)
-    return graph_lib.read(line.Model(x, layer(x)))
+    layer = linear.custom(line, call, weights)
+    return graph_lib.read(linear.chain(line, layer, shape=shape, dtype=dtype))
 
 
 def test_values_are_of_four_kinds(line):
@@ -59,11 +58,10 @@ def test_calls_are_inlined_and_loops_unrolled(line):
 
 def test_reading_leaves_what_keras_counts_as_it_was(line):
     layers = line.layers
-    model = line.Sequential(
-        [line.Input((4,)), layers.Dense(3), layers.Dropout(0.5)]
-    )
+    parts = line.Input((4,)), layers.Dense(3), layers.Dropout(0.5)
+    model = line.Sequential(parts)
     before = layers.Dense(1).name
-    state = {k: v for k, v in vars(model).items()}
+    state = dict(vars(model))
     graph_lib.read(model)
     assert vars(model).keys() == state.keys()
     assert all(vars(model)[k] is v for k, v in state.items())
@@ -72,16 +70,13 @@ def test_reading_leaves_what_keras_counts_as_it_was(line):
 
 
 def test_reading_leaves_what_a_layer_notes_in_dicts_as_it_was(line):
-    class Notes(line.layers.Layer):
-        def call(self, x):
-            self.plain["last"] = self.ordered["last"] = x
-            return x * 2.0
+    def call(me, x):
+        me.plain["last"] = me.ordered["last"] = x
+        return x * 2.0
 
-    layer = Notes()
-    layer.plain = {"first": 1}
-    layer.ordered = collections.OrderedDict(first=1)
-    x = line.Input((4,))
-    model = line.Model(x, layer(x))
+    ordered = collections.OrderedDict(first=1)
+    layer = linear.custom(line, call, plain={"first": 1}, ordered=ordered)
+    model = linear.chain(line, layer)
     for notes in (layer.plain, layer.ordered):
         del notes["last"]
     graph_lib.read(model)
@@ -91,17 +86,12 @@ def test_reading_leaves_what_a_layer_notes_in_dicts_as_it_was(line):
 
 def test_a_failing_trace_leaves_no_call_of_ours_behind(line):
     def call(me, x):
-        raise RuntimeError("no")
+        if me.fails:
+            raise RuntimeError("no")
+        return x * 2.0
 
-    class Failing(line.layers.Layer):
-        fails = False
-
-        def call(self, x):
-            return call(self, x) if self.fails else x * 2.0
-
-    failing = Failing()
-    x = line.Input((4,))
-    model = line.Model(x, failing(x))
+    failing = linear.custom(line, call, fails=False)
+    model = linear.chain(line, failing)
     failing.fails = True
     with pytest.raises(ValueError, match="(?s)callable on inputs.*no"):
         graph_lib.read(model)
@@ -137,16 +127,8 @@ def test_raw_operations_take_the_names_of_their_definitions():
 
 
 def test_a_model_is_read_as_it_was_called(line):
-    class Net(line.Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = line.layers.Dense(3)
-
-        def call(self, x):
-            return self.dense(x)
-
-    model = Net()
-    model(np.ones((5, 7, 4), np.float32))
+    data, dense = np.ones((5, 7, 4), np.float32), linear.dense(line, 3, "dense")
+    model = linear.net(line, lambda self, x: self.dense(x), data, dense=dense)
     args, kwargs = keras_private.called_on(model, line)
     (shape,) = [*args, *kwargs.values()]
     assert tuple(getattr(shape, "shape", shape))[1:] == (7, 4)

@@ -10,6 +10,7 @@ import types
 
 import common
 import keras
+import linear
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -36,8 +37,7 @@ def _optimizer(line, name, **kwargs):
     return optimizer
 
 
-def _module(path):
-    return importlib.import_module(path)
+_module = importlib.import_module
 
 
 def _traced():
@@ -280,18 +280,14 @@ def test_symbolic_tensors_are_known(line):
 
 
 def test_the_lists_of_keras_give_weights_no_paths(line):
-    class Net(line.Model):
-        def __init__(self):
-            super().__init__()
-            self._first = line.layers.Dense(3)
-            self.blocks = [line.layers.Dense(3), {"x": line.layers.Dense(3)}]
+    def call(self, x):
+        first, second = self.blocks
+        return second["x"](first(self._first(x)))
 
-        def call(self, x):
-            first, second = self.blocks
-            return second["x"](first(self._first(x)))
-
-    model = Net()
-    model(np.ones((1, 4), "float32"))
+    dense = [line.layers.Dense(3) for _ in range(3)]
+    blocks = [dense[1], {"x": dense[2]}]
+    x = np.ones((1, 4), np.float32)
+    model = linear.net(line, call, x, _first=dense[0], blocks=blocks)
     paths = [w.path for w in variables.weights(model)]
     layers = [path.rpartition("/")[0] for path in paths if "kernel" in path]
     assert layers == ["first", "blocks/0", "blocks/1/x"]

@@ -59,52 +59,47 @@ def _unused_input(line):
     return line.Model([x, y], linear.dense(line, 6, "a")(x))
 
 
-# name: a model of a line, what its error says, and the way out.
+# name: a model of a line, and what its error says, with the way out.
 ERRORS = {
     "centring": (
         lambda n: _after(n, _centred(n)),
-        "'centre'.*negative",
-        "register_rule",
+        "'centre'.*negative.*register_rule",
     ),
     "centring beside a residual": (
         lambda n: _beside(n, _centred(n)),
-        "'centre'.*negative",
-        "register_rule",
+        "'centre'.*negative.*register_rule",
     ),
     "zeros in a chain": (
         lambda n: _after(n, _zeros(n, 5, "b"), _last(n)),
-        "'b'.*zeros",
-        "Initialize",
+        "'b'.*zeros.*Initialize",
     ),
     "ignores its input": (
         lambda n: _after(n, _ignoring(n), _last(n)),
         "'ignore'",
-        "",
     ),
     "an input that is not used": (
         _unused_input,
-        "'extra'.*reaches none",
-        "Leave it out",
+        "'extra'.*reaches none.*Leave it out",
     ),
     "negative": (
         lambda n: _after(n, _ruled(n, "minus", lambda x: -x)),
-        "'minus'.*negative",
-        "register_rule",
+        "'minus'.*negative.*register_rule",
     ),
     "not homogeneous": (
         lambda n: _after(n, _ruled(n, "squared", tf.square)),
-        "'squared'.*double",
-        "register_rule",
+        "'squared'.*double.*register_rule",
     ),
     "bounded": (
         lambda n: _after(n, _ruled(n, "bounded", tf.sigmoid), _last(n)),
-        "'bounded'.*double",
-        "register_rule",
+        "'bounded'.*double.*register_rule",
     ),
     "not a number": (
         lambda n: _after(n, _ruled(n, "nan", lambda x: x / (0 * x))),
         "'nan'.*finite",
-        "",
+    ),
+    "a rule that fails": (
+        lambda n: _after(n, _ruled(n, "broken", lambda x: x.nothing)),
+        "'broken'.*no attribute 'nothing'",
     ),
 }
 
@@ -133,15 +128,13 @@ def _found(masks):
 
 @pytest.mark.parametrize("case", ERRORS)
 def test_the_error_names_the_layer_and_the_model_is_as_it_was(line, case):
-    make, message, remedy = ERRORS[case]
+    make, message = ERRORS[case]
     model = make(line)
     before = [w.copy() for w in model.get_weights()]
     nodes = [len(layer._inbound_nodes) for layer in model.layers]
-    with pytest.raises(ValueError, match=f"(?s){message}") as error:
+    with pytest.raises(ValueError, match=f"(?s){message}"):
         synflow_tf.prune(model, 0.5, rounds=2, progress=False)
-    assert remedy in str(error.value)
-    for old, new in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
+    common.assert_equal(before, model.get_weights())
     assert nodes == [len(layer._inbound_nodes) for layer in model.layers]
     for weight in variables.weights(model):
         assert variables.get_constraint(weight.variable) is None
@@ -187,9 +180,7 @@ def test_a_kernel_that_no_flow_reaches_is_an_error(line):
 
 def test_zeros_in_a_branch_can_be_kept(line, tmp_path):
     model = _beside(line, _zeros(line, 6, "b"))
-    masks = synflow_tf.prune(
-        model, 0.5, rounds=3, progress=False, on_unscored="keep"
-    )
+    masks = synflow_tf.prune(model, 0.5, rounds=3, on_unscored="keep")
     assert list(masks) == ["a/kernel"]
     assert masks.kept == 12
     assert not model.get_layer("b").kernel.numpy().any()
@@ -202,11 +193,10 @@ def test_zeros_in_a_branch_can_be_kept(line, tmp_path):
 
 
 def test_scoring_names_the_zeros_that_stop_all_flow(line):
-    model = _after(line, linear.dense(line, 2, "b"))
-    model.get_layer("a").kernel.assign(np.zeros((4, 6)))
-    with pytest.raises(ValueError, match="'a'.*zeros.*Initialize"):
+    model = _after(line, _zeros(line, 2, "b"))
+    with pytest.raises(ValueError, match="'b'.*zeros.*Initialize"):
         synflow_tf.score(model)
-    model.get_layer("a").kernel.assign(np.ones((4, 6)))
+    model.get_layer("b").kernel.assign(np.ones((6, 2)))
     assert all(score.any() for score in synflow_tf.score(model).values())
 
 
@@ -226,15 +216,13 @@ def test_an_empty_kernel_names_the_path_that_carries_the_flow(line):
     dense = {name: linear.dense(line, 3, name) for name in values}
 
     def made(x):
-        branch = dense["second"](dense["first"](x))
-        branch = layers.Activation("relu")(branch)
+        branch = layers.ReLU()(dense["second"](dense["first"](x)))
         way = layers.LayerNormalization(name="way")(dense["shortcut"](x))
         return layers.Add(name="merge")([branch, way])
 
     model = linear.functional(line, made, (4,))
-    for name, value in values.items():
-        kernel = dense[name].kernel
-        kernel.assign(np.full(kernel.shape, value))
+    for name, layer in dense.items():
+        layer.kernel.assign(np.full(layer.kernel.shape, values[name]))
     with pytest.warns(UserWarning, match="of 2 kernels are removed"):
         masks = _masks(model, sparsity=(12 + 9) / (12 + 9 + 12))
     assert {f.name: f.text for f in masks.findings} == {
@@ -294,17 +282,13 @@ def test_a_layer_decides_for_the_layers_within_it(line):
 
 def test_weights_are_named_by_attributes(line):
     def call(self, x):
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x)
+        return self.head(self.blocks[1](self.blocks[0](x)))
 
+    *dense, head = (line.layers.Dense(4) for _ in range(3))
     blocks = [
-        linear.custom(
-            line, lambda me, x: me.dense(x), dense=line.layers.Dense(4)
-        )
-        for _ in range(2)
+        linear.custom(line, lambda me, x: me.dense(x), dense=d) for d in dense
     ]
-    head, x = line.layers.Dense(2), np.ones((1, 4), np.float32)
+    x = np.ones((1, 4), np.float32)
     model = linear.net(line, call, x, blocks=blocks, head=head)
     paths = ["blocks/0/dense/kernel", "blocks/1/dense/kernel", "head/kernel"]
     assert list(synflow_tf.score(model)) == paths

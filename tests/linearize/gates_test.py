@@ -1,5 +1,7 @@
 """One projection that feeds gate and trunk, as if it were several."""
 
+import itertools
+
 import common
 import linear
 import numpy as np
@@ -122,21 +124,21 @@ def _check(fused, separate):
     linear.assert_flow(scores, parts["after/kernel"].sum())
 
 
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("join", ["attention", "glu"])
+@pytest.mark.parametrize(
+    "how, join",
+    [
+        *itertools.product(HOWS, ["attention", "glu"]),
+        *(("split", join) for join in ("swiglu", "highway", "lstm")),
+    ],
+)
 def test_a_fused_projection_scores_as_separate_ones(line, how, join):
-    _check(_fused(line, how, join), _separate(line, join))
-
-
-@pytest.mark.parametrize("join", ["swiglu", "highway", "lstm"])
-def test_fused_gates_score_as_separate_ones(line, join):
-    _check(_fused(line, "split", join, bias=True), _separate(line, join))
+    bias = join not in ("attention", "glu")
+    _check(_fused(line, how, join, bias), _separate(line, join))
 
 
 def test_the_separate_gates_of_an_lstm_are_those_of_numpy(line):
     # So that what fused ones are compared with is right itself.
-    model = _separate(line, "lstm")
-    linear.randomize(model)
+    model = linear.randomize(_separate(line, "lstm"))
     w = linear.magnitudes(model)
     x = np.ones((_T, _D)) @ w["before/kernel"]
     trunk = 2 * x @ w["part2/kernel"]
@@ -154,17 +156,7 @@ def test_the_separate_gates_of_an_lstm_are_those_of_numpy(line):
 
 def test_a_fused_projection_with_normalization_scores_in_every_column(line):
     model = _fused(line, "split", "attention", norm=True)
-    linear.randomize(model)
-    scores = synflow_tf.score(model)
+    scores = synflow_tf.score(linear.randomize(model))
     assert (scores["fused/kernel"] > 0).all()
     blocks = scores["fused/kernel"].reshape(_D, 3, _K).sum((0, 2))
     linear.assert_close(blocks, np.full(3, 10**scores.log10_flow), rtol=1e-11)
-
-
-def test_fused_projections_survive_pruning_in_all_their_parts(line):
-    line.utils.set_random_seed(0)
-    model = _fused(line, "transpose, index", "attention")
-    masks = synflow_tf.compute_masks(model, 0.5, rounds=20, progress=False)
-    blocks = masks["fused/kernel"].reshape(_D, 3, _K).any((0, 2))
-    assert blocks.all()
-    assert not masks.findings

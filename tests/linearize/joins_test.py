@@ -1,5 +1,7 @@
 """Sums, products, gates and contractions, against NumPy."""
 
+import functools
+
 import common
 import keras
 import linear
@@ -15,6 +17,8 @@ _COLUMN = _C[:, None]
 _WIDE = np.linspace(-1, 1, 24, dtype=np.float32).reshape(1, 2, 3, 4)
 _FEW = np.array([[0.5, -2.0, 4.0]], np.float32)
 _PADS = [[0, 0], [1, 2], [0, 1]]
+_X = linear.positive(3, 4)
+_ONES = np.ones((1, 3, 4))
 
 # name: what the operations of a line make of a tensor (1, 3, 4): it itself.
 IDENTITIES = {
@@ -41,78 +45,54 @@ IDENTITIES = {
     "cast": lambda o, x: o.cast(x, "float16"),
     "expand and squeeze": lambda o, x: o.squeeze(o.expand_dims(x, 1), 1),
 }
+# What NumPy makes of it by the same names.
+AS_NUMPY = {
+    "split": lambda o, x: o.split(x, 2, axis=-1)[1],
+    "slicing": lambda o, x: x[:, 1:, ::2],
+    "index": lambda o, x: x[:, -1],
+    "new axis": lambda o, x: x[:, None, ..., None],
+    "reshape": lambda o, x: o.reshape(x, (-1, 2, 6)),
+    "transpose": lambda o, x: o.transpose(x, (0, 2, 1)),
+    "pad": lambda o, x: o.pad(x, _PADS),
+    "mean": lambda o, x: o.mean(x, 1),
+    "sum": lambda o, x: o.sum(x, axis=(1, 2)),
+    "max": lambda o, x: o.max(x, axis=-1),
+    "take": lambda o, x: o.take(x, [2, 0, 2], axis=1),
+    "tile": lambda o, x: o.tile(x, [1, 2, 1]),
+    "repeat": lambda o, x: o.repeat(x, 2, axis=1),
+    "roll": lambda o, x: o.roll(x, 1, 1),
+    "stack": lambda o, x: o.stack([x, 2 * x], axis=1),
+    "concatenate": lambda o, x: o.concatenate([x, x], 1),
+    "einsum of one tensor": lambda o, x: o.einsum("bij->bj", x),
+    "x * 2, an int": lambda o, x: x * 2,
+}
+
+
+def _doubled(x):
+    return np.repeat(x[:, None], 2, axis=1)
+
+
 # The same, and what it becomes.
 MAPS = {
-    "x + c of a larger shape": (
-        lambda o, x: x[:, None] + _WIDE,
-        lambda x: np.repeat(x[:, None], 2, axis=1),
-    ),
-    "c - x of a larger shape": (
-        lambda o, x: o.subtract(_WIDE, x[:, None]),
-        lambda x: np.repeat(x[:, None], 2, axis=1),
-    ),
-    "c / x of a larger shape": (
-        lambda o, x: o.divide(_WIDE, x[:, None]),
-        lambda x: np.repeat(x[:, None], 2, axis=1),
-    ),
-    "x * c of a larger shape": (
+    "x + wide": (lambda o, x: x[:, None] + _WIDE, _doubled),
+    "wide - x": (lambda o, x: o.subtract(_WIDE, x[:, None]), _doubled),
+    "wide / x": (lambda o, x: o.divide(_WIDE, x[:, None]), _doubled),
+    "x * wide": (
         lambda o, x: x[:, None] * _WIDE,
         lambda x: x[:, None] * abs(_WIDE.astype(np.float64)),
     ),
     "x * c": (lambda o, x: x * _C, lambda x: x * abs(_C)),
     "c * x": (lambda o, x: o.multiply(_C, x), lambda x: x * abs(_C)),
     "x * -3": (lambda o, x: x * -3.0, lambda x: x * 3),
-    "x * 2, an int": (lambda o, x: x * 2, lambda x: x * 2),
     "x / c": (lambda o, x: x / _C, lambda x: x / abs(_C)),
     "x / -4": (lambda o, x: x / -4.0, lambda x: x / 4),
-    "split": (lambda o, x: o.split(x, 2, axis=-1)[1], lambda x: x[..., 2:]),
-    "slicing": (lambda o, x: x[:, 1:, ::2], lambda x: x[:, 1:, ::2]),
-    "index": (lambda o, x: x[:, -1], lambda x: x[:, -1]),
-    "new axis": (lambda o, x: x[:, None, ..., None], lambda x: x[..., None]),
-    "reshape": (
-        lambda o, x: o.reshape(x, (-1, 2, 6)),
-        lambda x: x.reshape(1, 2, 6),
-    ),
-    "transpose": (
-        lambda o, x: o.transpose(x, (0, 2, 1)),
-        lambda x: x.transpose(0, 2, 1),
-    ),
-    "pad": (lambda o, x: o.pad(x, _PADS), lambda x: np.pad(x, _PADS)),
-    "mean": (lambda o, x: o.mean(x, 1), lambda x: x.mean(1)),
-    "sum": (lambda o, x: o.sum(x, axis=[1, 2]), lambda x: x.sum((1, 2))),
-    "max": (lambda o, x: o.max(x, axis=-1), lambda x: x.max(-1)),
-    "take": (
-        lambda o, x: o.take(x, [2, 0, 2], axis=1),
-        lambda x: x[:, [2, 0, 2]],
-    ),
-    "tile": (
-        lambda o, x: o.tile(x, [1, 2, 1]),
-        lambda x: np.tile(x, [1, 2, 1]),
-    ),
-    "repeat": (
-        lambda o, x: o.repeat(x, 2, axis=1),
-        lambda x: np.repeat(x, 2, axis=1),
-    ),
-    "roll": (lambda o, x: o.roll(x, 1, 1), lambda x: np.roll(x, 1, 1)),
-    "stack": (
-        lambda o, x: o.stack([x, 2 * x], axis=1),
-        lambda x: np.stack([x, 2 * x], axis=1),
-    ),
-    "concatenate": (
-        lambda o, x: o.concatenate([x, x], 1),
-        lambda x: np.concatenate([x, x], 1),
-    ),
     "concatenate with a constant": (
-        lambda o, x: o.concatenate([-3 * np.ones_like(_WIDE[:, 0]), x], 1),
-        lambda x: np.concatenate([np.ones_like(_WIDE[:, 0]), x], 1),
+        lambda o, x: o.concatenate([-3 * _ONES.astype("float32"), x], 1),
+        lambda x: np.concatenate([_ONES, x], 1),
     ),
     "concatenate with zeros": (
-        lambda o, x: o.concatenate([np.zeros_like(_WIDE[:, 0]), x], 1),
-        lambda x: np.concatenate([np.zeros_like(_WIDE[:, 0]), x], 1),
-    ),
-    "einsum of one tensor": (
-        lambda o, x: o.einsum("bij->bj", x),
-        lambda x: x.sum(1),
+        lambda o, x: o.concatenate([0 * _ONES.astype("float32"), x], 1),
+        lambda x: np.concatenate([0 * _ONES, x], 1),
     ),
     "matmul with a constant": (
         lambda o, x: o.matmul(x, _COLUMN),
@@ -132,49 +112,36 @@ MAPS = {
     ),
 }
 MAPS.update({name: (f, lambda x: x) for name, f in IDENTITIES.items()})
-# name: what the operations of a line make of two tensors (1, 3, 4); what it
-# becomes.
+MAPS.update((n, (f, functools.partial(f, np))) for n, f in AS_NUMPY.items())
+# name: what the operations of a line make of two tensors (1, 3, 4): their sum.
+SUMS = {
+    "a + b": lambda o, a, b: a + b,
+    "a - b": lambda o, a, b: a - b,
+    "maximum": lambda o, a, b: o.maximum(a, b),
+    "minimum": lambda o, a, b: o.minimum(a, b),
+    "where(c, a, b)": lambda o, a, b: o.where(_C > 0, a, b),
+    "where(a > b, a, b)": lambda o, a, b: o.where(a > b, a, b),
+    "z * a + (1 - z) * b": lambda o, a, b: _mixed(o.sigmoid(a + b), a, b),
+}
+# The same: the first of them, for which the other is a gate.
+FIRSTS = {
+    "a / b": lambda o, a, b: a / b,
+    "a / (b + 1)": lambda o, a, b: a / (b + 1.0),
+    "a * sigmoid(b)": lambda o, a, b: a * o.sigmoid(b),
+    "a * (1 - sigmoid(b))": lambda o, a, b: a * (1 - o.sigmoid(b)),
+    "softmax(b) * a": lambda o, a, b: o.softmax(b) * a,
+    "a * mean(b)": lambda o, a, b: a * o.mean(b, axis=1, keepdims=True),
+    "mean(b) * a": lambda o, a, b: o.mean(b, axis=1, keepdims=True) * a,
+    "three operands": lambda o, a, b: o.sigmoid(b) * a * o.tanh(b),
+}
+# The same, and what it becomes.
 TWO = {
-    "a + b": (lambda o, a, b: a + b, lambda a, b: a + b),
-    "a - b": (lambda o, a, b: a - b, lambda a, b: a + b),
-    "maximum": (lambda o, a, b: o.maximum(a, b), lambda a, b: a + b),
-    "minimum": (lambda o, a, b: o.minimum(a, b), lambda a, b: a + b),
     "different shapes": (
         lambda o, a, b: a[:, :1] - b,
         lambda a, b: a[:, :1] + b,
     ),
-    "where(c, a, b)": (
-        lambda o, a, b: o.where(_C > 0, a, b),
-        lambda a, b: a + b,
-    ),
-    "where(a > b, a, b)": (
-        lambda o, a, b: o.where(a > b, a, b),
-        lambda a, b: a + b,
-    ),
-    "a / b": (lambda o, a, b: a / b, lambda a, b: a),
-    "a / (b + 1)": (lambda o, a, b: a / (b + 1.0), lambda a, b: a),
-    "a * sigmoid(b)": (lambda o, a, b: a * o.sigmoid(b), lambda a, b: a),
-    "a * (1 - sigmoid(b))": (
-        lambda o, a, b: a * (1 - o.sigmoid(b)),
-        lambda a, b: a,
-    ),
-    "softmax(a) * b": (lambda o, a, b: o.softmax(a) * b, lambda a, b: b),
-    "a * mean(b)": (
-        lambda o, a, b: a * o.mean(b, axis=1, keepdims=True),
-        lambda a, b: a,
-    ),
-    "mean(b) * a": (
-        lambda o, a, b: o.mean(b, axis=1, keepdims=True) * a,
-        lambda a, b: a,
-    ),
-    "three operands": (
-        lambda o, a, b: o.sigmoid(b) * a * o.tanh(b),
-        lambda a, b: a,
-    ),
-    "z * a + (1 - z) * b": (
-        lambda o, a, b: _mixed(o.sigmoid(a + b), a, b),
-        lambda a, b: a + b,
-    ),
+    **{name: (f, lambda a, b: a + b) for name, f in SUMS.items()},
+    **{name: (f, lambda a, b: a) for name, f in FIRSTS.items()},
 }
 # name: what a merging layer is given, and what it becomes.
 MERGES = {
@@ -184,9 +151,8 @@ MERGES = {
     "Minimum": ("ab", lambda a, b: a + b),
     "Average": ("ab", lambda a, b: (a + b) / 2),
     "Multiply": ("ab", lambda a, b: a),
+    "Concatenate": ("ab", lambda a, b: np.concatenate([a, b], -1)),
 }
-_X = linear.positive(3, 4)
-_ONES = np.ones((1, 3, 4))
 
 
 def _mixed(z, a, b):
@@ -224,6 +190,8 @@ def test_where_two_tensors_meet_it_is_what_numpy_says(line, case):
     other = linear.positive(3, 4, seed=2)
     model = _model(line, joined, (3, 4), (3, 4))
     linear.assert_computes(model, [_X, other], expected(_X, other), rtol=1e-14)
+    if case in MERGES:
+        linear.assert_conserved(model, _X, other)
 
 
 # Functions of single entries, and what a softmax is.
@@ -275,69 +243,47 @@ def test_an_activation_is_the_identity(line, where, name):
     linear.assert_computes(model, [_X], factor * _X, rtol=1e-6)
 
 
-# name: a weight's shape, a layer's `call` of it, and what it becomes.
-WITH_WEIGHT = {
-    "x + w": ((4,), lambda o, w, x: x + w, lambda w, x: x),
-    "w - x": ((4,), lambda o, w, x: w - x, lambda w, x: x),
-    "maximum(x, w)": ((4,), lambda o, w, x: o.maximum(x, w), lambda w, x: x),
-    "x * w": ((4,), lambda o, w, x: x * w, lambda w, x: x * w),
-    "w * x": ((4,), lambda o, w, x: w * x, lambda w, x: x * w),
-    "x / w": ((4,), lambda o, w, x: x / w, lambda w, x: x / w),
-    "x * (1 + w)": (
-        (4,),
-        lambda o, w, x: x * (1.0 + w),
-        lambda w, x: x * abs(1 + w),
-    ),
-    "x * (w - 1)": (
-        (4,),
-        lambda o, w, x: x * (w - 1.0),
-        lambda w, x: x * abs(w - 1),
-    ),
-    "x * 2w": ((4,), lambda o, w, x: x * (w * -2.0), lambda w, x: 2 * x * w),
-    "x * w * w": ((4,), lambda o, w, x: x * (w * w), lambda w, x: x * w**2),
-    "matmul(x, w)": (
-        (4, 4),
-        lambda o, w, x: o.matmul(x, w),
-        lambda w, x: x @ w,
-    ),
-    "matmul(x, transpose(w))": (
-        (4, 4),
-        lambda o, w, x: o.matmul(x, o.transpose(w)),
-        lambda w, x: x @ w.T,
-    ),
-    "matmul(w, x)": (
-        (3, 3),
-        lambda o, w, x: o.matmul(w, x),
-        lambda w, x: w @ x,
-    ),
-    "einsum(x, w)": (
-        (4, 4),
-        lambda o, w, x: o.einsum("bij,jk->bik", x, w),
-        lambda w, x: x @ w,
-    ),
-    "einsum(w, x)": (
-        (4, 4),
-        lambda o, w, x: o.einsum("kj,bij->bik", w, x),
-        lambda w, x: x @ w.T,
-    ),
-    "tensordot(x, w)": (
-        (4, 4),
-        lambda o, w, x: o.tensordot(x, w, 1),
-        lambda w, x: x @ w,
-    ),
+# name: a weight's shape, and a layer's `call` of it, which NumPy gives of its
+# magnitude by the same names.
+BY_MAGNITUDE = {
+    "x * w": ((4,), lambda o, w, x: x * w),
+    "w * x": ((4,), lambda o, w, x: w * x),
+    "x / w": ((4,), lambda o, w, x: x / w),
+    "x * w * w": ((4,), lambda o, w, x: x * (w * w)),
+    "matmul(x, w)": ((4, 4), lambda o, w, x: o.matmul(x, w)),
+    "matmul(x, w.T)": ((4, 4), lambda o, w, x: o.matmul(x, o.transpose(w))),
+    "matmul(w, x)": ((3, 3), lambda o, w, x: o.matmul(w, x)),
+    "einsum(x, w)": ((4, 4), lambda o, w, x: o.einsum("bij,jk->bik", x, w)),
+    "einsum(w, x)": ((4, 4), lambda o, w, x: o.einsum("kj,bij->bik", w, x)),
+    "tensordot(x, w)": ((4, 4), lambda o, w, x: o.tensordot(x, w, 1)),
+}
+# The same of a weight (4,), and what it becomes: signs and constants that make
+# something of w count.
+OTHERWISE = {
+    "x + w": (lambda o, w, x: x + w, lambda w, x: x),
+    "w - x": (lambda o, w, x: w - x, lambda w, x: x),
+    "maximum(x, w)": (lambda o, w, x: o.maximum(x, w), lambda w, x: x),
+    "x * 2w": (lambda o, w, x: x * (w * -2.0), lambda w, x: 2 * x * abs(w)),
+    "x * (1 + w)": (lambda o, w, x: x * (1.0 + w), lambda w, x: x * abs(1 + w)),
+    "x * (w - 1)": (lambda o, w, x: x * (w - 1.0), lambda w, x: x * abs(w - 1)),
 }
 
 
-@pytest.mark.parametrize("case", WITH_WEIGHT)
+@pytest.mark.parametrize("case", [*BY_MAGNITUDE, *OTHERWISE])
 def test_a_weight_in_an_opened_layer_counts_by_its_magnitude(line, case):
-    shape, call, expected = WITH_WEIGHT[case]
+    if case in OTHERWISE:
+        shape, (call, expected) = (4,), OTHERWISE[case]
+    else:
+        shape, call = BY_MAGNITUDE[case]
+
+        def expected(w, x):
+            return call(np, abs(w), x)
+
     layer = linear.custom(
         line, lambda me, x: call(common.ops(line), me.w, x), {"w": shape}
     )
     model = _model(line, layer)
     w = layer.w.numpy().astype(np.float64)
-    # What is made of w, signs and constants included, counts.
-    w = w if "1" in case else np.abs(w)
     linear.assert_computes(model, [_X], expected(w, _X))
     linear.assert_conserved(model, _X)
     # R is linear in a kernel: its scores sum to R.
@@ -434,20 +380,16 @@ def test_a_gate_gives_its_trunk_no_score(line):
 
 
 def test_a_gate_within_a_gate(line):
-    dense = {
-        "t": linear.dense(line, 5, "t"),
-        "u": linear.dense(line, 3, "u", activation="relu"),
-        "inner": linear.dense(line, 3, "inner", activation="sigmoid"),
-        "outer": linear.dense(line, 5, "outer", activation="sigmoid"),
-    }
-
     def made(x):
-        trunk = dense["t"](x)
-        u = dense["u"](trunk)
-        return trunk * dense["outer"](u * dense["inner"](u))
+        (trunk,) = _kernels(line, x, ["t"])
+        (u,) = _kernels(line, trunk, ["u"], 3, activation="relu")
+        (inner,) = _kernels(line, u, ["inner"], 3, activation="sigmoid")
+        (outer,) = _kernels(line, u * inner, ["outer"], activation="sigmoid")
+        return trunk * outer
 
     model = _model(line, made, (4,))
-    w = {name: linear.magnitude(layer.kernel) for name, layer in dense.items()}
+    names = "t", "u", "inner", "outer"
+    w = {n: linear.magnitude(model.get_layer(n).kernel) for n in names}
     t = np.ones(4) @ w["t"]
     u = t @ w["u"]
     after = t / (u @ w["outer"])  # dR/dg
@@ -485,21 +427,25 @@ def test_what_divides_has_the_value_1_and_scores(line):
     assert (scores["b/kernel"] > 0).all()
 
 
-def _by_matmul(o, q, k, v):
+def _by_matmul(line, q, k, v):
+    o = common.ops(line)
     return o.matmul(o.softmax(o.matmul(q, o.transpose(k, (0, 2, 1))) / 2), v)
 
 
-def _by_einsum(o, q, k, v):
+def _by_einsum(line, q, k, v):
+    o = common.ops(line)
     a = o.softmax(o.einsum("bqd,bkd->bqk", q, k) / 2)
     return o.einsum("bqk,bkd->bqd", a, v)
 
 
-def _keys_first(o, q, k, v):
+def _keys_first(line, q, k, v):
+    o = common.ops(line)
     a = o.softmax(o.einsum("bqd,bkd->bkq", q, k) / 2, axis=1)
     return o.einsum("bkq,bkd->bqd", a, v)
 
 
-def _masked(o, q, k, v):
+def _masked(line, q, k, v):
+    o = common.ops(line)
     mask = np.triu(np.full((3, 3), -1e9, np.float32), 1)
     return o.matmul(o.softmax(o.einsum("bqd,bkd->bqk", q, k) + mask), v)
 
@@ -509,20 +455,20 @@ def _by_layers(line, q, k, v):
     return line.layers.Dot((2, 1))([a, v])
 
 
+def _by_a_layer(**options):
+    return lambda line, q, k, v: line.layers.Attention(**options)([q, v, k])
+
+
 # name: one head of attention over 3 steps, of a line.
 SPELLED = {
-    "matmul": lambda n, *qkv: _by_matmul(common.ops(n), *qkv),
-    "einsum": lambda n, *qkv: _by_einsum(common.ops(n), *qkv),
-    "keys first": lambda n, *qkv: _keys_first(common.ops(n), *qkv),
-    "masked": lambda n, *qkv: _masked(common.ops(n), *qkv),
+    "matmul": _by_matmul,
+    "einsum": _by_einsum,
+    "keys first": _keys_first,
+    "masked": _masked,
     "Dot": _by_layers,
-    "Attention": lambda n, q, k, v: n.layers.Attention()([q, v, k]),
-    "Attention, scaled": lambda n, q, k, v: n.layers.Attention(use_scale=True)(
-        [q, v, k]
-    ),
-    "Attention, dot": lambda n, q, k, v: n.layers.Attention(score_mode="dot")(
-        [q, v, k]
-    ),
+    "Attention": _by_a_layer(),
+    "Attention, scaled": _by_a_layer(use_scale=True),
+    "Attention, dot": _by_a_layer(score_mode="dot"),
 }
 
 
@@ -596,10 +542,8 @@ def test_attention_of_several_heads_is_what_numpy_says(line, case):
     layer = make(line.layers)
     model = _model(line, lambda x: layer(x, x))
     w = linear.magnitudes(model)
-    q, k, v, out = (
-        next(w[p] for p in w if part in p and p.endswith("kernel"))
-        for part in ("query", "key", "value", "output")
-    )
+    # In order, among biases.
+    q, k, v, out = (w[path] for path in w if path.endswith("kernel"))
     q, k, v = (np.einsum("sd,dhe->hse", _X[0], part) for part in (q, k, v))
     k, v = np.repeat(k, shared, axis=0), np.repeat(v, shared, axis=0)
     a = q @ k.transpose(0, 2, 1)
@@ -647,13 +591,6 @@ def test_of_two_trunks_that_are_contracted_one_is_the_gate(line):
     scores = synflow_tf.score(model)
     assert all((score > 0).all() for score in scores.values())
     linear.assert_flow(scores, 10**scores.log10_flow, "a/kernel", "b/kernel")
-
-
-@pytest.mark.parametrize("name", ["Subtract", "Maximum", "Minimum"])
-def test_kernels_before_a_difference_score_as_before_a_sum(line, name):
-    merge = getattr(line.layers, name)()
-    model = _model(line, lambda x: merge(_kernels(line, x, "ab")), (4,))
-    linear.assert_close(synflow_tf.score(model), linear.magnitudes(model))
 
 
 def test_layer_scale_is_a_factor_and_scores_where_asked(line):
