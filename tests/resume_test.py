@@ -12,7 +12,6 @@ import sys
 import zipfile
 
 import common
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -25,7 +24,6 @@ import synflow_tf
 ORDERS = pytest.mark.parametrize(
     "backup_first", [True, False], ids=["backup-pruning", "pruning-backup"]
 )
-FREQUENCIES = pytest.mark.parametrize("save_freq", ["epoch", 3])
 # What a reader that has never heard of this library gets out of each file.
 _READ = """
 import pathlib
@@ -76,12 +74,6 @@ class _InterruptionError(Exception):
     pass
 
 
-def _save(model, directory):
-    """Writes a model into files of two kinds."""
-    model.save(directory / "whole.keras")
-    tf.train.Checkpoint(model=model).write(str(directory / "checkpoint"))
-
-
 def _save_more(line, model, directory):
     """Writes a model into files of all other kinds that the line has."""
     model.save_weights(directory / "only.weights.h5")
@@ -108,10 +100,11 @@ def saved(request, tmp_path_factory):
             masks = synflow_tf.prune(model, sparsity=0.8, rounds=5)
         _fit(model, epochs=2)
         assert model.to_json() == config
-        _save(model, directory / name)
+        model.save(directory / name / "whole.keras")
+        checkpoint = str(directory / name / "checkpoint")
+        tf.train.Checkpoint(model=model).write(checkpoint)
     _save_more(line, model, directory / "pruned")
     np.save(directory / "pruned" / "x.npy", resume_worker.data()[0])
-    masks.save(directory / "pruned" / "file.masks")
     return line, model, masks, directory
 
 
@@ -157,25 +150,17 @@ def _fit(model, *callbacks, **options):
     return common.fit(model, *resume_worker.data(), *callbacks, **options)
 
 
-def test_each_file_has_the_zeros_for_a_reader_without_this_library(saved, read):
+def test_each_file_is_the_same_for_a_reader_without_this_library(saved, read):
     _, model, masks, _ = saved
     _check_count(masks)
-    for name, (_, weights) in read.items():
+    expected = model.predict(resume_worker.data()[0], verbose=0)
+    for name, (predictions, weights) in read.items():
         assert _revived(weights, masks) == 0, name
         for path, mask in masks.items():
             trained = model.get_layer(path.partition("/")[0]).get_weights()[0]
             np.testing.assert_array_equal(
                 _kernel(weights, mask), trained, err_msg=name
             )
-
-
-def test_each_file_predicts_the_same_for_a_reader_without_this_library(
-    saved, read
-):
-    _, model, _, _ = saved
-    x, _ = resume_worker.data()
-    expected = model.predict(x, verbose=0)
-    for name, (predictions, _) in read.items():
         np.testing.assert_allclose(
             predictions, expected, rtol=1e-5, atol=1e-6, err_msg=name
         )
@@ -191,27 +176,20 @@ def test_no_file_mentions_this_library(saved):
             with zipfile.ZipFile(path) as archive:
                 parts = [archive.read(name) for name in archive.namelist()]
         for part in parts:
-            if path.suffix != ".masks":
-                assert not re.search(rb"synflow|MaskConstraint", part), path
+            assert not re.search(rb"synflow|MaskConstraint", part), path
 
 
-def test_the_saved_config_is_that_of_the_model_that_is_not_pruned(saved):
+def test_config_and_entries_are_those_of_files_of_a_plain_model(saved):
     _, _, _, directory = saved
-    configs = []
+    configs, entries = [], []
     for name in ("plain", "pruned"):
         with zipfile.ZipFile(directory / name / "whole.keras") as archive:
             configs.append(archive.read("config.json").decode())
+        path = str(directory / name / "checkpoint")
+        entries.append(tf.train.list_variables(path))
     assert configs[0] == configs[1]
     assert "MaxNorm" in configs[1]
-
-
-def test_a_checkpoint_has_no_entry_beside_those_of_a_plain_model(saved):
-    _, _, _, directory = saved
-    plain, pruned = (
-        tf.train.list_variables(str(directory / name / "checkpoint"))
-        for name in ("plain", "pruned")
-    )
-    assert pruned == plain
+    assert entries[0] == entries[1]
 
 
 def _load(line, name, directory):
@@ -237,20 +215,6 @@ def test_a_loaded_model_revives_weights_until_masks_are_enforced(saved):
     assert _revived(loaded.get_weights(), masks) > 0
 
 
-def _fit_with_zeros(line, loaded, masks):
-    """Enforces masks and trains on."""
-    masks.enforce(loaded)
-    before = loaded.get_layer("hidden").get_weights()[0]
-    seen, look = common.watch(line, lambda: common.revived(loaded, masks))
-    _fit(loaded, look)
-    assert seen == [0] * 4
-    after = loaded.get_layer("hidden").get_weights()[0]
-    changed = np.count_nonzero(after != before)
-    assert changed > 0.5 * np.count_nonzero(masks["hidden/kernel"])
-    # The constraint that the layer has of its own was applied as well.
-    assert np.all(np.linalg.norm(after, axis=0) <= 1 + 1e-5)
-
-
 def test_a_loaded_model_trains_on_with_zeros_once_its_masks_are_enforced(saved):
     line, _, masks, directory = saved
     for name in _names(line):
@@ -258,58 +222,46 @@ def test_a_loaded_model_trains_on_with_zeros_once_its_masks_are_enforced(saved):
         assert synflow_tf.Masks.enforced(loaded) is None
         found = synflow_tf.Masks.from_model(loaded)
         assert found == masks, name
-        _fit_with_zeros(line, loaded, found)
-
-
-def test_masks_in_a_file_are_enforced_on_a_loaded_model(saved):
-    line, _, masks, directory = saved
-    found = synflow_tf.Masks.load(directory / "pruned" / "file.masks")
-    assert found == masks and found.history == masks.history
-    _fit_with_zeros(
-        line, _load(line, "whole.keras", directory / "pruned"), found
-    )
-
-
-def _stored(path):
-    """The weights in a file of Keras, without those of the optimizer."""
-    if path.suffix == ".keras":
-        path = zipfile.ZipFile(path).open("model.weights.h5")
-    found = []
-
-    def visit(name, item):
-        if isinstance(item, h5py.Dataset) and "optimizer" not in name:
-            found.append(item[()])
-
-    with h5py.File(path) as weights:
-        weights.visititems(visit)
-    return found
+        found.enforce(loaded)
+        hidden = loaded.get_layer("hidden")
+        before = hidden.get_weights()[0]
+        seen, look = common.watch(
+            line, functools.partial(common.revived, loaded, masks)
+        )
+        _fit(loaded, look)
+        assert seen == [0] * 4
+        after = hidden.get_weights()[0]
+        changed = np.count_nonzero(after != before)
+        assert changed > 0.5 * np.count_nonzero(masks["hidden/kernel"])
+        # The constraint that the layer has of its own was applied as well.
+        assert np.all(np.linalg.norm(after, axis=0) <= 1 + 1e-5)
 
 
 @pytest.mark.parametrize("pruning_first", [True, False])
 def test_each_file_of_model_checkpoint_is_sparse(line, pruning_first, tmp_path):
     model = resume_worker.model(line)
     pruning = synflow_tf.SynFlowPruning(0.8, rounds=5)
-    kinds = [("whole", ".keras"), ("only", ".weights.h5")]
-    checkpoints = [
-        line.callbacks.ModelCheckpoint(
-            str(tmp_path / f"{kind}-{freq}-{{epoch}}{batch}{suffix}"),
-            save_weights_only=kind == "only",
-            save_freq=freq,
-        )
-        for kind, suffix in kinds
-        for freq, batch in (("epoch", ""), (3, "-{batch}"))
+    checkpoint = line.callbacks.ModelCheckpoint
+    callbacks = [
+        pruning,
+        checkpoint(str(tmp_path / "{epoch}.keras")),
+        checkpoint(
+            str(tmp_path / "{epoch}-{batch}.weights.h5"),
+            save_weights_only=True,
+            save_freq=3,
+        ),
     ]
-    callbacks = [*checkpoints, pruning]
-    if pruning_first:
+    if not pruning_first:
         callbacks.reverse()
     _fit(model, *callbacks, batch_size=4, epochs=2)
     _check_count(pruning.masks)
-    for kind, suffix in kinds:
-        for freq, count in (("epoch", 2), (3, 5)):
-            files = list(tmp_path.glob(f"{kind}-{freq}-*{suffix}"))
-            assert len(files) == count
-            for path in files:
-                assert _revived(_stored(path), pruning.masks) == 0, path
+    whole = list(tmp_path.glob("*.keras"))
+    weights = list(tmp_path.glob("*.weights.h5"))
+    assert (len(whole), len(weights)) == (2, 5)
+    for path in whole + weights:
+        restored = resume_worker.model(line)
+        restored.load_weights(path)
+        assert common.revived(restored, pruning.masks) == 0, path
 
 
 @functools.cache
@@ -343,26 +295,30 @@ def _interrupted(line, backup_first, save_freq, directory, batches, seed):
     return pruning, model
 
 
-@ORDERS
-@FREQUENCIES
-def test_a_resumed_run_takes_the_masks_of_the_first(
-    line, backup_first, save_freq, tmp_path
-):
-    directory = tmp_path / "backup"
-    args = line, backup_first, save_freq, directory
-    first, _ = _interrupted(*args, batches=10, seed=0)
-    assert directory.exists()
+def _check_resumed(args, first):
+    """Starts a run again; returns how many steps it counts at its end."""
     # Other initial weights: pruned anew, they would have other masks.
-    assert _fresh_masks(line) != first.masks
+    line, *_, directory = args
+    assert directory.exists() and _fresh_masks(line) != first.masks
     second, model = _interrupted(*args, batches=None, seed=1)
     assert first._options.scorer.calls > 0
     assert second._options.scorer.calls == 0
     assert second.masks == first.masks
     assert synflow_tf.Masks.enforced(model) == first.masks
     assert common.revived(model, first.masks) == 0
+    return int(model.optimizer.iterations.numpy())
+
+
+@ORDERS
+@pytest.mark.parametrize("save_freq", ["epoch", 3])
+def test_a_resumed_run_takes_the_masks_of_the_first(
+    line, backup_first, save_freq, tmp_path
+):
+    args = line, backup_first, save_freq, tmp_path / "backup"
+    first, _ = _interrupted(*args, batches=10, seed=0)
     # Keras 3 begins its epoch again, but does not turn the optimizer back.
     again = 1 if line is keras and save_freq == 3 else 0
-    assert int(model.optimizer.iterations.numpy()) == 16 + again
+    assert _check_resumed(args, first) == 16 + again
 
 
 @pytest.mark.parametrize(
@@ -383,36 +339,28 @@ def test_a_run_that_left_no_backup_is_pruned_anew(line, backup_first, tmp_path):
 def test_a_backup_of_keras_3_cut_off_while_written_is_not_needed(
     backup_first, left, tmp_path
 ):
-    directory = tmp_path / "backup"
-    args = keras, backup_first, "epoch", directory
+    args = keras, backup_first, "epoch", tmp_path / "backup"
     first, _ = _interrupted(*args, batches=10, seed=0)
-    path = directory / "latest.weights.h5"
+    path = tmp_path / "backup" / "latest.weights.h5"
     whole = path.read_bytes()
     path.write_bytes(whole[: int(left * len(whole))])
-    second, model = _interrupted(*args, batches=None, seed=1)
-    assert second.masks == first.masks
-    assert common.revived(model, first.masks) == 0
-    # From the backup before, so that the second epoch was run again.
-    assert int(model.optimizer.iterations.numpy()) == 16
+    # From the backup before, so that the second epoch is run again.
+    assert _check_resumed(args, first) == 16
 
 
 @ORDERS
 def test_a_backup_of_tf_keras_cut_off_while_written_is_not_read(
     backup_first, tmp_path
 ):
-    directory = tmp_path / "backup"
-    args = tf_keras, backup_first, "epoch", directory
+    args = tf_keras, backup_first, "epoch", tmp_path / "backup"
     first, _ = _interrupted(*args, batches=10, seed=0)
-    files = list((directory / "chief").iterdir())
-    (data,) = (f for f in files if ".data-" in f.name)
+    (data,) = (tmp_path / "backup" / "chief").glob("*.data-*")
     # A kill leaves parts of the next one; the file that names the last one is
     # replaced at the end only.
     number = int(re.search(r"ckpt-(\d+)", data.name).group(1)) + 1
     name = re.sub(r"ckpt-\d+", f"ckpt-{number}", data.name)
     data.with_name(name).write_bytes(data.read_bytes()[:100])
-    second, model = _interrupted(*args, batches=None, seed=1)
-    assert second.masks == first.masks
-    assert common.revived(model, first.masks) == 0
+    _check_resumed(args, first)
 
 
 # A server that has imported all this, so that each attempt, a process of its
@@ -515,10 +463,10 @@ def test_the_best_weights_that_come_back_at_the_end_are_sparse(
     record = line.callbacks.LambdaCallback(
         on_epoch_end=lambda *_: epochs.append(model.get_weights())
     )
-    callbacks = [pruning, stopping, record]
+    callbacks = [pruning, stopping]
     if not pruning_first:
-        callbacks = [stopping, pruning, record]
-    _fit(model, *callbacks, epochs=9)
+        callbacks.reverse()
+    _fit(model, *callbacks, record, epochs=9)
     assert len(epochs) == 3
     common.assert_equal(model.get_weights(), epochs[0])
     _check_count(pruning.masks)

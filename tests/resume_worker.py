@@ -82,10 +82,9 @@ def train(name, backup_first, save_freq, directory, attempt, started):
     directory = pathlib.Path(directory)
     trained = model(LINES[name])
     started.set()
+    args = LINES[name], backup_first, save_freq, directory, attempt
     try:
-        _train(
-            trained, LINES[name], backup_first, save_freq, directory, attempt
-        )
+        _train(trained, *args)
     except Exception:
         (directory / f"error-{attempt}").write_text(traceback.format_exc())
         raise
@@ -116,10 +115,6 @@ def _train(trained, line, backup_first, save_freq, directory, attempt):
     x, y = data()
     batch_size = len(x) // BATCHES
     trained.fit(x, y, batch_size, EPOCHS, verbose=0, callbacks=callbacks)
-    kernels = {
-        f"{layer}/kernel": trained.get_layer(layer).get_weights()[0]
-        for layer in ("conv", "hidden", "logits")
-    }
     with open(directory / "writing", "wb") as file:
-        np.savez(file, **kernels)
+        np.savez(file, *trained.get_weights())
     os.replace(directory / "writing", directory / "trained.npz")

@@ -48,27 +48,13 @@ CASES = {
     "gradual_callback": ("gradual callback", _ADAM, {}, None),
     "mixed_float16": ("pruned first", _ADAM, {}, "mixed_float16"),
 }
+# Of each mode: arguments of Adam, and of `compile`.
 MODES = {
-    "ema": ("compiled first", ("Adam", _EMA), {}, None),
-    "ema_overwrite_frequency": (
-        "compiled first",
-        ("Adam", {**_EMA, "ema_overwrite_frequency": 2}),
-        {},
-        None,
-    ),
-    "gradient_accumulation": (
-        "compiled first",
-        ("Adam", {"gradient_accumulation_steps": 2}),
-        {},
-        None,
-    ),
-    "jit_compile": ("compiled first", _ADAM, {"jit_compile": True}, None),
-    "steps_per_execution": (
-        "compiled first",
-        _ADAM,
-        {"steps_per_execution": 2},
-        None,
-    ),
+    "ema": (_EMA, {}),
+    "ema_overwrite_frequency": ({**_EMA, "ema_overwrite_frequency": 2}, {}),
+    "gradient_accumulation": ({"gradient_accumulation_steps": 2}, {}),
+    "jit_compile": ({}, {"jit_compile": True}),
+    "steps_per_execution": ({}, {"steps_per_execution": 2}),
 }
 # What fails under `MirroredStrategy` without us as well, and its error.
 IMPOSSIBLE = {
@@ -141,16 +127,6 @@ def _replicas(strategy, model):
     return found
 
 
-def _revived(strategy, model, masks):
-    """How many removed weights are not 0, on all replicas here."""
-    replicas = _replicas(strategy, model)
-    return sum(
-        int(np.count_nonzero(value[~masks[path]]))
-        for path in masks
-        for value in replicas[path]
-    )
-
-
 def _save_replicas(file, strategy, model):
     arrays = {
         f"{path}|{i}": value
@@ -164,15 +140,51 @@ def _save_json(file, **values):
     file.write_text(json.dumps(values))
 
 
-def _watch(line, begin=None, end=None):
+class _Record:
+    """Writes down what a training does to removed weights, from its begin.
+
+    Attributes:
+        scorer: what to score with, which counts how often it does.
+        revived: list of int, what `look` has found.
+    """
+
+    def __init__(self, strategy, model, folder, index=""):
+        self._strategy, self._model = strategy, model
+        self._folder, self._index = folder, index
+        self.scorer, self.revived = common.Counting(), []
+        np.savez(self._file("before", ".npz"), *model.get_weights())
+
+    def _file(self, name, suffix=""):
+        return self._folder / f"{name}{self._index}{suffix}"
+
+    def look(self, masks):
+        """Counts the removed weights that are not 0, on all replicas here."""
+        replicas = _replicas(self._strategy, self._model)
+        revived = [
+            np.count_nonzero(value[~mask])
+            for path, mask in masks.items()
+            for value in replicas[path]
+        ]
+        self.revived.append(int(sum(revived)))
+
+    def save(self, masks):
+        """Writes down the masks, the weights and what was counted."""
+        masks.save(self._file("masks"))
+        file = self._file("after", ".npz")
+        _save_replicas(file, self._strategy, self._model)
+        _save_json(
+            self._file("report", ".json"),
+            revived=self.revived,
+            calls=self.scorer.calls,
+            runs=self.scorer.runs,
+        )
+
+
+def _watch(line, begin=lambda: None, end=lambda: None):
     """A callback that calls functions as a batch begins and ends."""
-    hooks = {"on_train_batch_begin": begin, "on_train_batch_end": end}
     return line.callbacks.LambdaCallback(
-        **{
-            name: lambda batch, logs, call=call: call()
-            for name, call in hooks.items()
-            if call is not None
-        }
+        on_train_batch_begin=lambda batch, logs: begin(),
+        on_train_batch_end=lambda batch, logs: end(),
     )
 
 
@@ -190,7 +202,8 @@ def mirrored(line, folder):
 def modes(line, folder):
     """Trains in each of `MODES` on two devices, or fails to without us."""
     strategy = _two_devices()
-    for mode, how in MODES.items():
+    for mode, (arguments, options) in MODES.items():
+        how = ("compiled first", ("Adam", arguments), options, None)
         possible = (line.__name__, mode) not in IMPOSSIBLE
         train = _train_mirrored if possible else _train_without_us
         _attempt(train, line, strategy, how, folder / mode)
@@ -224,24 +237,20 @@ def _train_without_us(line, strategy, how, folder):
 
 def _train_mirrored(line, strategy, how, folder):
     when, *_, policy = how
-    scorer = common.Counting()
     with strategy.scope():
         model = make_model(line, policy)
-    np.savez(folder / "before.npz", *model.get_weights())
+    record = _Record(strategy, model, folder)
     if when != "pruned first":
         _compile(line, strategy, model, how)
     if when == "callback":
-        pruning = synflow_tf.SynFlowPruning(**PRUNING, scorer=scorer)
+        pruning = synflow_tf.SynFlowPruning(**PRUNING, scorer=record.scorer)
     elif when == "gradual callback":
-        pruning = synflow_tf.SynFlowPruning(
-            pruning_schedule=SCHEDULE, rounds=PRUNING["rounds"], scorer=scorer
-        )
+        pruning = _gradual_pruning()
     else:
         pruning = line.callbacks.Callback()
-        pruning.masks = synflow_tf.prune(model, **PRUNING, scorer=scorer)
+        pruning.masks = synflow_tf.prune(model, **PRUNING, scorer=record.scorer)
     if when == "pruned first":
         _compile(line, strategy, model, how)
-    revived = []
     steps = itertools.count()
 
     def before_pruning():
@@ -250,19 +259,18 @@ def _train_mirrored(line, strategy, how, folder):
         pruning.masks.save(folder / f"step{step}.masks")
 
     def look():
-        revived.append(_revived(strategy, model, pruning.masks))
+        record.look(pruning.masks)
 
     callbacks = [pruning, _watch(line, look, look)]
     if when == "gradual callback":
         callbacks.insert(0, _watch(line, before_pruning))
     model.fit(_data(), epochs=EPOCHS, callbacks=callbacks, verbose=0)
-    pruning.masks.save(folder / "masks")
-    _save_replicas(folder / "after.npz", strategy, model)
-    _save_json(
-        folder / "report.json",
-        revived=revived,
-        calls=scorer.calls,
-        runs=scorer.runs,
+    record.save(pruning.masks)
+
+
+def _gradual_pruning():
+    return synflow_tf.SynFlowPruning(
+        pruning_schedule=SCHEDULE, rounds=PRUNING["rounds"]
     )
 
 
@@ -273,17 +281,10 @@ def _unnamed(line, strategy, how, folder):
         model = make_model(line)
         optimizer = getattr(line.optimizers, optimizer)(**arguments)
         optimizer.build(model.trainable_variables)
-    np.savez(folder / "before.npz", *model.get_weights())
+    record = _Record(strategy, model, folder)
     masks = synflow_tf.prune(model, **PRUNING)
-    revived = []
-
-    def after_step():
-        revived.append(_revived(strategy, model, masks))
-
-    _loop(strategy, model, optimizer, EPOCHS, after_step)
-    masks.save(folder / "masks")
-    _save_replicas(folder / "after.npz", strategy, model)
-    _save_json(folder / "report.json", revived=revived)
+    _loop(strategy, model, optimizer, EPOCHS, lambda: record.look(masks))
+    record.save(masks)
 
 
 def _masked_forward(line, strategy, how, folder):
@@ -358,24 +359,16 @@ def _loop(strategy, model, optimizer, epochs, after_step):
 def train(line, folder):
     """Prunes and trains on several workers, until one of them is killed."""
     index, strategy, model, optimizer = _worker(line)
-    np.savez(folder / f"before{index}.npz", *model.get_weights())
-    scorer = common.Counting()
-    masks = synflow_tf.compute_masks(model, **PRUNING, scorer=scorer)
-    masks.save(folder / f"masks{index}")
+    record = _Record(strategy, model, folder, index)
+    masks = synflow_tf.compute_masks(model, **PRUNING, scorer=record.scorer)
     masks.enforce(model, optimizer)
-    revived = []
 
     def after_step():
-        revived.append(_revived(strategy, model, masks))
-        if len(revived) == EPOCHS * STEPS:
-            _save_replicas(folder / f"after{index}.npz", strategy, model)
-            _save_json(
-                folder / f"report{index}.json",
-                revived=revived,
-                calls=scorer.calls,
-                runs=scorer.runs,
-            )
-        elif len(revived) == EPOCHS * STEPS + 6 and _is_victim(index):
+        record.look(masks)
+        steps = len(record.revived)
+        if steps == EPOCHS * STEPS:
+            record.save(masks)
+        elif steps == EPOCHS * STEPS + 6 and _is_victim(index):
             os.kill(os.getpid(), signal.SIGKILL)
 
     _train(line, strategy, model, optimizer, 1_000_000, after_step)
@@ -384,29 +377,21 @@ def train(line, folder):
 def gradual(line, folder):
     """Prunes bit by bit, while it trains on several workers by `fit`."""
     index, strategy, model, _ = _worker(line)
-    np.savez(folder / f"before{index}.npz", *model.get_weights())
-    pruning = synflow_tf.SynFlowPruning(
-        pruning_schedule=SCHEDULE, rounds=PRUNING["rounds"]
-    )
-    revived = []
-    watch = _watch(
-        line,
-        end=lambda: revived.append(_revived(strategy, model, pruning.masks)),
-    )
+    record = _Record(strategy, model, folder, index)
+    pruning = _gradual_pruning()
+    watch = _watch(line, end=lambda: record.look(pruning.masks))
     callbacks = [pruning, watch]
     model.fit(_data(), epochs=EPOCHS, callbacks=callbacks, verbose=0)
-    pruning.masks.save(folder / f"masks{index}")
-    _save_replicas(folder / f"after{index}.npz", strategy, model)
-    _save_json(folder / f"report{index}.json", revived=revived)
+    record.save(pruning.masks)
 
 
 def differ(line, folder):
     """Enforces masks that differ from those of the other worker."""
     index, _, model, optimizer = _worker(line)
     rng = np.random.default_rng(index)
-    values = synflow_tf.Masks.from_model(model)
+    values = synflow_tf.Masks.from_model(model).items()
     masks = synflow_tf.Masks(
-        {path: rng.random(mask.shape) < 0.5 for path, mask in values.items()}
+        {path: rng.random(mask.shape) < 0.5 for path, mask in values}
     )
     # The same bits, but of another weight.
     path = ("middle/kernel", "logits/kernel")[index]

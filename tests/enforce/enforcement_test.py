@@ -63,42 +63,26 @@ def _assert_refused(model, expected, optimizer=None):
     assert synflow_tf.Masks.enforced(model) == held
 
 
-def _ignore_constraints(line, variable, monkeypatch):
-    """Has variables ignore the constraint that is set on them."""
-    if line is keras:
-        cls = keras.Variable
-        ignoring = cls.constraint.setter(lambda self, value: None)
-    else:
-        cls = type(variable)
-        own = variable.constraint
-        ignoring = property(lambda self: own)
-    monkeypatch.setattr(cls, "constraint", ignoring)
-
-
-def test_a_constraint_that_is_not_kept_is_an_error(line, monkeypatch):
-    model = _model(line, line.optimizers.SGD(0.1, momentum=0.9))
-    _ignore_constraints(line, model.layers[0].kernel, monkeypatch)
-    version = re.escape(f"{line.__name__} {line.__version__}")
-    _assert_refused(model, f"^{version} does not keep the constraint .*kernel")
-    assert synflow_tf.Masks.enforced(model) is None
+def _version(line):
+    return re.escape(f"{line.__name__} {line.__version__}")
 
 
 def test_a_constraint_that_one_weight_does_not_keep_is_undone_on_others(
     line, monkeypatch
 ):
-    model = _model(line)
+    model = _model(line, line.optimizers.SGD(0.1, momentum=0.9))
     kept, ignoring = (layer.kernel for layer in model.layers)
     cls = type(ignoring)
     real = cls.constraint.fget
-    monkeypatch.setattr(
-        cls,
-        "constraint",
-        property(
-            lambda self: None if self is ignoring else real(self),
-            cls.constraint.fset,
-        ),
-    )
-    _assert_refused(model, "does not keep the constraint")
+
+    def constraint(self):
+        return None if self is ignoring else real(self)
+
+    replaced = property(constraint, cls.constraint.fset)
+    monkeypatch.setattr(cls, "constraint", replaced)
+    expected = f"^{_version(line)} does not keep the constraint .*kernel"
+    _assert_refused(model, expected)
+    assert synflow_tf.Masks.enforced(model) is None
     assert isinstance(kept.constraint, line.constraints.MaxNorm)
 
 
@@ -107,7 +91,8 @@ def test_masks_that_held_before_a_failure_hold_after_it(line):
     _masks().enforce(model)
     attributes = vars(model.optimizer)
     attributes["elsewhere"] = {0: attributes.pop("_momentums")}
-    _assert_refused(model, "in no list: moments of removed weights")
+    expected = f"^{_version(line)} keeps '.*' of Adam in no list: moments of re"
+    _assert_refused(model, expected)
     attributes["_momentums"] = attributes.pop("elsewhere")[0]
     model.train_on_batch(*_data())
     assert synflow_tf.Masks.enforced(model) == _masks()
@@ -139,23 +124,14 @@ def test_a_private_name_of_an_optimizer_that_is_gone_is_an_error(
         cls = type(f"No{kind}", (type(optimizer),), {})
         cls.variables = property(lambda self: self.renamed)
         optimizer.__class__ = cls
-    version = re.escape(f"{line.__name__} {line.__version__}")
     with pytest.raises(
         keras_private.Incompatible,
-        match=rf"^{version} has no `\w*{kind}.{name}`",
+        match=rf"^{_version(line)} has no `\w*{kind}.{name}`",
     ):
         _masks().enforce(model)
     vars(optimizer)[name] = held
     assert _state(model) == before
     assert synflow_tf.Masks.enforced(model) is None
-
-
-def test_moments_that_are_not_found_are_an_error(line):
-    optimizer = line.optimizers.Adam(0.1)
-    model = _model(line, optimizer)
-    optimizer.by_key = dict(enumerate(vars(optimizer).pop("_velocities")))
-    version = re.escape(f"{line.__name__} {line.__version__}")
-    _assert_refused(model, f"^{version} keeps '.*' of Adam in no list")
 
 
 def test_averages_that_are_not_found_are_an_error_in_training(line):
@@ -191,8 +167,7 @@ def test_a_method_that_is_not_replaced_is_an_error(line):
     # A data descriptor comes before what an object itself has.
     fixed = property(lambda self: real.__get__(self), lambda self, value: None)
     setattr(Fixed, name, fixed)
-    version = re.escape(f"{line.__name__} {line.__version__}")
-    expected = f"^{version} does not let `Fixed.{name}` be replaced"
+    expected = f"^{_version(line)} does not let `Fixed.{name}` be replaced"
     _assert_refused(_model(line), expected, Fixed(0.1))
     _assert_refused(_model(line, Fixed(0.1)), expected)
 

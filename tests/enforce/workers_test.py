@@ -178,8 +178,7 @@ def _report(path):
     return json.loads(path.read_text())
 
 
-def _masks(path):
-    return synflow_tf.Masks.load(path)
+_masks = synflow_tf.Masks.load
 
 
 @functools.lru_cache(maxsize=4)
@@ -222,9 +221,22 @@ def _check_trained(replicas, masks, before):
     assert np.all(replicas["conv/kernel"][0][mask] != kernel[mask])
 
 
-def _check_without_error(folder):
+def _check_scored(line, policy, folder, index=""):
+    """The masks are those of a single device, scored as often."""
+    before = folder / f"before{index}.npz"
+    expected, scorer = _single_device(line, policy, before.read_bytes())
+    assert _masks(folder / f"masks{index}") == expected
+    report = _report(folder / f"report{index}.json")
+    assert (report["calls"], report["runs"]) == (scorer.calls, scorer.runs)
+    assert scorer.runs > worker.PRUNING["rounds"]
+
+
+def _mirrored(scenario, line, case, name="mirrored"):
+    """The folder of a case that was trained on two devices."""
+    folder = scenario(name, line)[0] / case
     error = folder / "error.txt"
     assert not error.exists(), error.read_text()
+    return folder
 
 
 @pytest.mark.parametrize("case", AT_ONCE)
@@ -232,51 +244,33 @@ def _check_without_error(folder):
 def test_masks_on_two_devices_are_those_of_one_scored_as_often(
     scenario, line, case
 ):
-    folder = scenario("mirrored", line)[0] / case
-    _check_without_error(folder)
-    expected, scorer = _single_device(
-        line, worker.CASES[case][-1], (folder / "before.npz").read_bytes()
-    )
-    report = _report(folder / "report.json")
-    assert _masks(folder / "masks") == expected
-    assert (report["calls"], report["runs"]) == (scorer.calls, scorer.runs)
-    assert scorer.runs > worker.PRUNING["rounds"]
+    _check_scored(line, worker.CASES[case][-1], _mirrored(scenario, line, case))
 
 
-@pytest.mark.parametrize("case", worker.CASES)
+# The looks at each step: as it begins and ends, in a loop as it ends.
+@pytest.mark.parametrize(
+    "case, looks", [*((case, 2) for case in worker.CASES), ("unnamed", 1)]
+)
 @BOTH
 def test_removed_weights_are_0_on_both_devices_which_are_equal(
-    scenario, line, case
+    scenario, line, case, looks
 ):
-    folder = scenario("mirrored", line)[0] / case
-    _check_mirrored(folder)
-    # At the begin and the end of each step.
-    looks = 2 * worker.EPOCHS * worker.STEPS
-    assert _report(folder / "report.json")["revived"] == [0] * looks
-
-
-@BOTH
-def test_removed_weights_are_0_where_the_optimizer_was_not_named(
-    scenario, line
-):
-    folder = scenario("mirrored", line)[0] / "unnamed"
-    _check_mirrored(folder)
-    looks = worker.EPOCHS * worker.STEPS
-    assert _report(folder / "report.json")["revived"] == [0] * looks
+    revived = _check_mirrored(_mirrored(scenario, line, case))
+    assert revived == [0] * looks * worker.EPOCHS * worker.STEPS
 
 
 def _check_mirrored(folder):
-    _check_without_error(folder)
+    """Returns how many removed weights were not 0, at each look."""
     replicas, masks = _replicas(folder / "after.npz"), _masks(folder / "masks")
     _check_trained(replicas, masks, folder / "before.npz")
+    return _report(folder / "report.json")["revived"]
 
 
 @BOTH
 def test_training_on_two_devices_is_that_of_a_masked_forward_pass(
     scenario, line
 ):
-    folder = scenario("mirrored", line)[0] / "momentum_pruned_first"
-    _check_without_error(folder)
+    folder = _mirrored(scenario, line, "momentum_pruned_first")
     masks = _masks(folder / "masks")
     replicas = _replicas(folder / "after.npz")
     expected = _replicas(folder / "masked_forward.npz")
@@ -292,8 +286,7 @@ def test_training_on_two_devices_is_that_of_a_masked_forward_pass(
 
 @BOTH
 def test_a_schedule_on_two_devices_prunes_as_on_one(scenario, line):
-    folder = scenario("mirrored", line)[0] / "gradual_callback"
-    _check_without_error(folder)
+    folder = _mirrored(scenario, line, "gradual_callback")
     steps = range(worker.EPOCHS * worker.STEPS)
     before = [_masks(folder / f"step{step}.masks") for step in steps]
     after = [*before[1:], _masks(folder / "masks")]
@@ -314,34 +307,25 @@ def test_a_schedule_on_two_devices_prunes_as_on_one(scenario, line):
 @pytest.mark.parametrize("mode", worker.MODES)
 @BOTH
 def test_modes_hold_on_two_devices_or_fail_without_us(scenario, line, mode):
-    folder = scenario("modes", line)[0] / mode
     error = worker.IMPOSSIBLE.get((line, mode))
     if error is not None:
+        folder = scenario("modes", line)[0] / mode
         assert error in (folder / "error.txt").read_text()
         assert not (folder / "trained").exists()
         return
-    _check_mirrored(folder)
-    revived = _report(folder / "report.json")["revived"]
+    revived = _check_mirrored(_mirrored(scenario, line, mode, "modes"))
     assert revived and not any(revived)
 
 
 @BOTH
-def test_masks_are_equal_on_both_workers_and_those_of_one_process(
+def test_both_workers_have_the_masks_of_one_process_and_stay_equal(
     scenario, line
 ):
     folder, processes = scenario("train", line, victim=1)
     for index, process in enumerate(processes):
-        before = folder / f"before{index}.npz"
-        assert before.exists(), process.printed[-3000:]
-        expected, scorer = _single_device(line, None, before.read_bytes())
-        report = _report(folder / f"report{index}.json")
-        assert _masks(folder / f"masks{index}") == expected
-        assert (report["calls"], report["runs"]) == (scorer.calls, scorer.runs)
-
-
-@BOTH
-def test_removed_weights_are_0_on_both_workers_which_are_equal(scenario, line):
-    folder, _ = scenario("train", line, victim=1)
+        report = folder / f"report{index}.json"
+        assert report.exists(), process.printed[-3000:]
+        _check_scored(line, None, folder, index)
     _check_workers(folder)
 
 
@@ -409,27 +393,21 @@ def test_workers_with_different_masks_raise_and_exit(scenario, line):
         assert process.code == 1, process.printed[-3000:]
         message = "ValueError: All workers must enforce the same masks"
         assert message in process.printed
-        _check_refused(folder, f"random{index}")
+        for name in ("random", "elsewhere"):
+            _check_refused(folder, f"{name}{index}")
         report = _report(folder / f"random{index}.json")
         assert report["seconds"] < 20
         assert process.ended - report["ended"] < 20
-
-
-@BOTH
-def test_the_mask_of_another_weight_is_a_different_mask(scenario, line):
-    folder, _ = scenario("differ", line)
-    for index in range(2):
-        _check_refused(folder, f"elsewhere{index}")
 
 
 def _check_refused(folder, name):
     report = _report(folder / f"{name}.json")
     assert report["error"].startswith("All workers must enforce the same masks")
     assert not report["enforced"]
-    before = _arrays(folder / f"before_{name}.npz")
-    after = _arrays(folder / f"after_{name}.npz")
-    for old, new in zip(before, after, strict=True):
-        np.testing.assert_array_equal(old, new)
+    common.assert_equal(
+        _arrays(folder / f"before_{name}.npz"),
+        _arrays(folder / f"after_{name}.npz"),
+    )
 
 
 def _random_masks(seed=0):
@@ -450,8 +428,9 @@ def test_a_checksum_is_the_same_for_equal_masks_and_below_2_to_the_63():
     assert max(checksums) >= 2**62
 
 
-def test_a_checksum_differs_if_any_one_bit_of_any_mask_does():
-    checksums = {workers.checksum(_random_masks())}
+def test_a_checksum_depends_on_each_bit_of_each_mask_and_on_their_order():
+    masks = _random_masks()
+    checksums = {workers.checksum(masks), workers.checksum(masks[::-1])}
     bits = 0
     for index, mask in enumerate(_random_masks()):
         for place in np.ndindex(mask.shape):
@@ -459,14 +438,7 @@ def test_a_checksum_differs_if_any_one_bit_of_any_mask_does():
             masks[index][place] = not mask[place]
             checksums.add(workers.checksum(masks))
             bits += 1
-    assert len(checksums) == bits + 1
-
-
-def test_a_checksum_depends_on_the_order_of_masks():
-    first, second = _random_masks()[:2]
-    assert workers.checksum([first, second]) != workers.checksum(
-        [second, first]
-    )
+    assert len(checksums) == bits + 2
 
 
 @pytest.mark.slow
