@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items):
         if "line" in params and item.get_closest_marker("in_turn"):
             parts = re.split(r"[][-]", item.name)
             parts.remove(params["line"].__name__)
-            twins[item.path, *parts].append(item)
+            twins[(item.path, *parts)].append(item)
     for turn, pair in enumerate(twins.values()):
         left_out = [m.name for item in pair for m in item.iter_markers()]
         if len(pair) == 2 and not {"skip", "slow"} & set(left_out):

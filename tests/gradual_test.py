@@ -10,6 +10,8 @@ import tensorflow as tf
 import synflow_tf
 from synflow_tf import schedules
 
+pytestmark = pytest.mark.in_turn
+
 LAYERS = ("a", "b", "c")
 SIZES = (6 * 12, 12 * 5, 5 * 3)
 SIZE = sum(SIZES)
@@ -262,7 +264,6 @@ class _InterruptionError(Exception):
     pass
 
 
-@common.ONE
 @pytest.mark.parametrize(
     "backup_first, save_freq", [(True, "epoch"), (False, "epoch"), (False, 2)]
 )

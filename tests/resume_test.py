@@ -21,6 +21,8 @@ import tf_keras
 
 import synflow_tf
 
+pytestmark = pytest.mark.in_turn
+
 ORDERS = pytest.mark.parametrize(
     "backup_first", [True, False], ids=["backup-pruning", "pruning-backup"]
 )

@@ -14,6 +14,8 @@ import synflow_tf
 from synflow_tf.enforce import gradients
 from synflow_tf.graph import variables
 
+pytestmark = pytest.mark.in_turn
+
 METHODS = {
     keras: {"apply", "finalize_variable_values"},
     tf_keras: {"apply_gradients", "finalize_variable_values"},

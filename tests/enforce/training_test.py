@@ -7,6 +7,8 @@ import tensorflow as tf
 
 import synflow_tf
 
+pytestmark = pytest.mark.in_turn
+
 
 def _data(n=32):
     rng = np.random.default_rng(0)

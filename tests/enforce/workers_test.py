@@ -27,6 +27,8 @@ import pytest
 import synflow_tf
 from synflow_tf.enforce import workers
 
+pytestmark = pytest.mark.in_turn
+
 ROOT = pathlib.Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "multi_worker.py"
 LINES = list(worker.LINES)

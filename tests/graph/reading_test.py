@@ -14,6 +14,8 @@ import synflow_tf
 from synflow_tf.graph import leaves
 from synflow_tf.linearize import registry
 
+pytestmark = pytest.mark.in_turn
+
 
 def _chain(line, *layers, **options):
     return linear.randomize(linear.chain(line, *layers, **options))

@@ -9,6 +9,8 @@ import tensorflow as tf
 import synflow_tf
 from synflow_tf.graph import variables
 
+pytestmark = pytest.mark.in_turn
+
 
 def _ruled(line, name, rule):
     """A layer that does nothing, with a rule."""

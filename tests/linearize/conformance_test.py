@@ -23,10 +23,6 @@ pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{message}")
     for message in ("All weights of", "Layer coll", "`build", "__array__")
 ]
-# The entries that take the longest.
-_LONGEST = """
-    bidirectional conv_lstm embedding_lstm gru lstm rnn_of_cells
-""".split()
 
 
 def _rescaling():
@@ -35,11 +31,10 @@ def _rescaling():
     return mock.patch.multiple(rescaling, _BITS=0, _KERNELS=kernels)
 
 
-def _cases(in_turn=False):
+def _cases():
     """Parametrizes a test by the entries of the table, and both lines.
 
-    With `in_turn` an entry is slow in one of the lines, in each in turn; those
-    that take the longest always are.
+    An entry is slow in one of the lines, in each in turn.
     """
     cases = []
     for number, (name, entry) in enumerate(conformance.TABLE.items()):
@@ -48,9 +43,7 @@ def _cases(in_turn=False):
             marks = ()
             if line in skip:
                 marks = pytest.mark.skip(reason=skip[line])
-            elif (in_turn or name in _LONGEST) and (
-                not skip and number % 2 != turn
-            ):
+            elif not skip and number % 2 != turn:
                 marks = pytest.mark.slow
             cases.append(pytest.param(name, line, marks=marks))
     # The scope puts the tests of one model in a row: they share its results.
@@ -184,7 +177,7 @@ def test_scoring_leaves_the_model_as_it_was(name, line):
         assert variables.get_constraint(variable) is None
 
 
-@_cases(in_turn=True)
+@_cases()
 def test_rescaling_changes_no_mask(name, line):
     _, masks = _pruned(name, line)
     expected = _computed(name, line).masks
@@ -193,7 +186,7 @@ def test_rescaling_changes_no_mask(name, line):
     common.assert_equal(masks.values(), expected.values())
 
 
-@_cases(in_turn=True)
+@_cases()
 def test_removed_weights_stay_zero_in_training(name, line):
     model, before = _trained(name, line)
     _, masks = _pruned(name, line)
@@ -207,7 +200,7 @@ def test_removed_weights_stay_zero_in_training(name, line):
     assert trained > masks.kept / 4
 
 
-@_cases(in_turn=True)
+@_cases()
 def test_masks_survive_saving_and_loading(name, line, tmp_path):
     model, _ = _trained(name, line)
     _, masks = _pruned(name, line)

@@ -10,6 +10,8 @@ import pytest
 import synflow_tf
 from synflow_tf import scorers
 
+pytestmark = pytest.mark.in_turn
+
 _STEPS, _SIZE, _UNITS = 5, 3, 4
 _X = linear.positive(_STEPS, _SIZE)
 
@@ -220,7 +222,6 @@ MERGED = {
 }
 
 
-@common.ONE
 @pytest.mark.parametrize(
     "mode, sequences", [("concat", False), *((mode, True) for mode in MERGED)]
 )
@@ -319,7 +320,6 @@ def test_a_stateful_layer_begins_at_0_and_keeps_its_state(line):
         np.testing.assert_array_equal(state.numpy(), value)
 
 
-@common.ONE
 @pytest.mark.parametrize(
     "case, size",
     [
@@ -396,7 +396,6 @@ def test_each_gate_of_a_kernel_has_at_most_the_flow(line, case, gates, steps):
         linear.assert_flow(scores, sums[0 if gates == 1 else 2])
 
 
-@common.ONE
 def test_a_bidirectional_kernel_has_at_most_the_flow_of_its_side(line):
     layer = line.layers.Bidirectional(_layer(line, "LSTM"))
     model = _model(line, layer, 20)
@@ -408,7 +407,6 @@ def test_a_bidirectional_kernel_has_at_most_the_flow_of_its_side(line):
     _check_gates(scores, 4)
 
 
-@common.ONE
 def test_sequences_that_other_layers_read_keep_their_scale(line):
     layers = line.layers
     lstm = layers.LSTM(_UNITS, return_sequences=True)
