@@ -1,10 +1,15 @@
 """What tests of several rooms share."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hypothesis_numpy
 
 import synflow_tf
 from synflow_tf.graph import variables
@@ -80,6 +85,14 @@ def values(model):
     }
 
 
+def state(model):
+    """All that pruning may change: values, bit for bit, and constraints."""
+    return [
+        (np.array(variables.value(v)).tobytes(), variables.get_constraint(v))
+        for v in model.weights
+    ]
+
+
 def revived(model, masks):
     """How many removed weights are not 0."""
     found = values(model)
@@ -109,3 +122,24 @@ def watch(line, look):
         seen.append(look())
 
     return seen, line.callbacks.LambdaCallback(on_train_batch_end=note)
+
+
+def python(*arguments):
+    """Runs Python in a process of its own; it holds what was printed."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+@st.composite
+def scores_and_alive(draw, shapes):
+    """Scores >= 0 of a shape, many of them equal, and which are alive."""
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    width = np.dtype(dtype).itemsize * 8
+    number = st.floats(0, allow_nan=False, allow_infinity=False, width=width)
+    few = st.sampled_from(draw(st.lists(number, min_size=1, max_size=4)))
+    shape, elements = draw(shapes), draw(st.sampled_from([number, few]))
+    arrays = hypothesis_numpy.arrays(
+        dtype, shape, elements=elements, fill=st.nothing()
+    )
+    return np.abs(draw(arrays)), draw(hypothesis_numpy.arrays(bool, shape))

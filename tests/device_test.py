@@ -35,7 +35,7 @@ def _traced_round(step):
     return function.get_concrete_function(*args), args
 
 
-def test_a_round_is_one_graph_without_python_or_transfers():
+def test_a_round_is_one_graph_without_python_or_transfers_or_pinned_devices():
     step, _ = _traced_round(_step())
     kinds = {node.op for node in step.graph.as_graph_def().node}
     for function in step.graph.as_graph_def().library.function:
@@ -43,12 +43,7 @@ def test_a_round_is_one_graph_without_python_or_transfers():
     host = {"PyFunc", "EagerPyFunc", "PyFuncStateless", "Print", "_Recv"}
     assert not kinds & host
     assert "Conv2D" in kinds and "Conv2DBackpropFilter" in kinds
-
-
-def test_a_round_pins_no_device():
-    step, _ = _traced_round(_step())
-    devices = {op.device for op in step.graph.get_operations()}
-    assert devices == {""}
+    assert {op.device for op in step.graph.get_operations()} == {""}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -2,13 +2,13 @@
 
 import csv
 import pathlib
-import subprocess
-import sys
 
+import common
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 import synflow_tf
 from examples import experiment
@@ -27,27 +27,21 @@ def _images(n=8):
     return tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
 
 
-def _train(line, compression, **kwargs):
+def _train(line, compression, optimizer=None, **options):
     return experiment.train_one(
         line,
         lambda: synflow_tf.models.conv((8, 8, 1), 10, line),
-        lambda: line.optimizers.SGD(0.1),
+        lambda: optimizer or line.optimizers.SGD(0.1),
         _images(),
         _images(),
         compression=compression,
-        epochs=2,
-        rounds=5,
-        **kwargs,
+        **{"epochs": 2, "rounds": 5, **options},
     )
 
 
-def _run(script, *args, **kwargs):
-    return subprocess.run(
-        [sys.executable, str(EXAMPLES / script), *map(str, args)],
-        capture_output=True,
-        text=True,
-        **kwargs,
-    )
+def _run(script, *arguments, **flags):
+    arguments += tuple(f"--{name}={value}" for name, value in flags.items())
+    return common.python(EXAMPLES / script, *arguments)
 
 
 def test_a_pruned_and_a_dense_model_are_trained_and_evaluated(line):
@@ -67,26 +61,9 @@ def test_the_same_seed_gives_the_same_result():
 
 
 def test_the_learning_rate_drops_at_the_given_epochs():
-    rates = []
-
-    class Recorded(keras.optimizers.SGD):
-        def apply(self, *args, **kwargs):
-            return super().apply(*args, **kwargs)
-
-    optimizer = Recorded(0.1)
-    experiment.train_one(
-        keras,
-        lambda: synflow_tf.models.conv((8, 8, 1)),
-        lambda: optimizer,
-        _images(),
-        _images(),
-        compression=1,
-        epochs=3,
-        drops=(1, 2),
-        drop_rate=0.5,
-    )
-    rates.append(float(optimizer.learning_rate))
-    np.testing.assert_allclose(rates, [0.025])
+    optimizer = keras.optimizers.SGD(0.1)
+    _train(keras, 1, optimizer, epochs=3, drops=(1, 2), drop_rate=0.5)
+    np.testing.assert_allclose(optimizer.learning_rate, 0.025)
 
 
 def test_table_file_and_figure_show_every_result(tmp_path):
@@ -109,27 +86,23 @@ def test_table_file_and_figure_show_every_result(tmp_path):
 
 
 def test_the_training_script_runs_on_digits(line, tmp_path):
+    output = tmp_path / "out"
     done = _run(
         "train.py",
-        "--model=fc",
-        "--epochs=1",
-        "--rounds=5",
-        "--compression=5",
-        f"--keras={line.__name__}",
-        f"--data_dir={tmp_path / 'data'}",
-        f"--output_dir={tmp_path / 'out'}",
+        model="fc",
+        epochs=1,
+        rounds=5,
+        compression=5,
+        keras=line.__name__,
+        data_dir=tmp_path / "data",
+        output_dir=output,
     )
     assert done.returncode == 0, done.stderr
     assert "9,480" in done.stdout  # 47,400 / 5
-    written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {
-        "results.csv",
-        "results.png",
-        "masks_1x.npz",
-        "masks_5x.npz",
-    }
-    masks = synflow_tf.Masks.load(tmp_path / "out" / "masks_5x.npz")
-    assert masks.kept == 9_480
+    masks = {"masks_1x.npz", "masks_5x.npz"}
+    written = {path.name for path in output.iterdir()}
+    assert written == {"results.csv", "results.png", *masks}
+    assert synflow_tf.Masks.load(output / "masks_5x.npz").kept == 9_480
 
 
 @pytest.mark.parametrize(
@@ -143,64 +116,55 @@ def test_the_training_script_runs_on_digits(line, tmp_path):
     ],
 )
 def test_the_training_script_refuses_bad_flags(flags, message, tmp_path):
-    done = _run("train.py", f"--output_dir={tmp_path}", *flags)
+    done = _run("train.py", *flags, output_dir=tmp_path)
     assert done.returncode != 0
     assert message in done.stdout + done.stderr
 
 
-def test_the_pruning_script_prunes_a_saved_model(line, tmp_path):
+@pytest.mark.parametrize(
+    "line, flag, amount",
+    [
+        (keras, {"compression": 10}, {"compression": 10}),
+        (tf_keras, {"compression": 10}, {"compression": 10}),
+        (keras, {"keep_n_of_m": "2,4"}, {"keep_n_of_m": (2, 4)}),
+    ],
+)
+def test_the_pruning_script_prunes_a_saved_model(line, flag, amount, tmp_path):
     model = synflow_tf.models.conv((8, 8, 1), 10, line)
     model.save(tmp_path / "dense.keras")
     done = _run(
         "prune_model.py",
-        f"--keras={line.__name__}",
-        f"--model={tmp_path / 'dense.keras'}",
-        f"--output={tmp_path / 'pruned.keras'}",
-        "--compression=10",
-        "--rounds=5",
+        keras=line.__name__,
+        model=tmp_path / "dense.keras",
+        output=tmp_path / "pruned.keras",
+        rounds=5,
+        **flag,
     )
     assert done.returncode == 0, done.stderr
     masks = synflow_tf.Masks.load(tmp_path / "pruned.masks.npz")
-    expected = synflow_tf.compute_masks(model, compression=10, rounds=5)
-    assert masks == expected
+    assert masks == synflow_tf.compute_masks(model, rounds=5, **amount)
     pruned = line.models.load_model(tmp_path / "pruned.keras")
-    assert synflow_tf.Masks.from_model(pruned) == expected
+    assert synflow_tf.Masks.from_model(pruned, prunable=list(masks)) == masks
     report = (tmp_path / "pruned.report.txt").read_text()
     assert report == f"{masks}\n" and report in done.stdout
 
 
 def test_the_pruning_script_wants_an_amount(tmp_path):
-    done = _run("prune_model.py", "--model=a.keras", "--output=b.keras")
+    done = _run("prune_model.py", model="a.keras", output="b.keras")
     assert done.returncode != 0
     message = "one of --sparsity, --compression and --keep_n_of_m"
     assert message in done.stdout + done.stderr
 
 
-def test_the_pruning_script_keeps_n_of_m(tmp_path):
-    synflow_tf.models.fc((8, 8, 1)).save(tmp_path / "dense.keras")
-    done = _run(
-        "prune_model.py",
-        f"--model={tmp_path / 'dense.keras'}",
-        f"--output={tmp_path / 'pruned.keras'}",
-        "--keep_n_of_m=2,4",
-        "--rounds=5",
-    )
-    assert done.returncode == 0, done.stderr
-    masks = synflow_tf.Masks.load(tmp_path / "pruned.masks.npz")
-    for mask in masks.values():
-        groups = mask.T.reshape(-1, 4)
-        assert np.all(groups.sum(axis=1) == 2)
-
-
 def test_the_tfmot_script_trains_strips_quantizes_and_exports(tmp_path):
     done = _run(
         "tfmot_pipeline.py",
-        "--model=fc",
-        "--epochs=2",
-        "--rounds=5",
-        "--sparsity=0.9",
-        f"--data_dir={tmp_path / 'data'}",
-        f"--output_dir={tmp_path / 'out'}",
+        model="fc",
+        epochs=2,
+        rounds=5,
+        sparsity=0.9,
+        data_dir=tmp_path / "data",
+        output_dir=tmp_path / "out",
     )
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "out" / "table.csv", newline="") as file:
@@ -226,6 +190,6 @@ def test_the_tfmot_script_trains_strips_quantizes_and_exports(tmp_path):
 
 
 def test_the_tfmot_script_refuses_bad_flags(tmp_path):
-    done = _run("tfmot_pipeline.py", f"--output_dir={tmp_path}", "--sparsity=1")
+    done = _run("tfmot_pipeline.py", output_dir=tmp_path, sparsity=1)
     assert done.returncode != 0
     assert "--sparsity must be between 0 and 1" in done.stdout + done.stderr

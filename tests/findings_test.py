@@ -5,6 +5,7 @@ import re
 import warnings
 
 import keras
+import linear
 import numpy as np
 import pytest
 import tensorflow_model_optimization as tfmot
@@ -16,13 +17,12 @@ import synflow_tf
 def _model(line):
     """A model of which one kernel of two is zeros, and the other a path."""
     line.utils.set_random_seed(0)
-    x = line.Input((4,))
-    ways = [
-        line.layers.Dense(4, kernel_initializer=init, name=name)(x)
-        for name, init in (("some", "glorot_uniform"), ("none", "zeros"))
-    ]
-    y = line.layers.Dense(2, name="last")(line.layers.Add()(ways))
-    model = line.Model(x, y)
+    some = linear.dense(line, 4, "some")
+    none = linear.dense(line, 4, "none", kernel_initializer="zeros")
+    add, last = line.layers.Add(), linear.dense(line, 2, "last")
+    model = linear.functional(
+        line, lambda x: last(add([some(x), none(x)])), (4,)
+    )
     model.compile("sgd", "mse")
     return model
 
@@ -53,17 +53,21 @@ def _gradually(model):
     _fit(model, [callback])
 
 
-@pytest.mark.parametrize("way", [_prune, _compute, _callback, _gradually])
-def test_one_warning_points_at_the_line_that_called(line, way):
-    model = _model(line)
+def _told(call, *arguments):
+    """The one warning that tells of the kernel of zeros."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        way(model)
-    ours = [w for w in caught if "no score" in str(w.message)]
-    assert len(ours) == 1
-    assert "'none/kernel'" in str(ours[0].message)
-    assert ours[0].filename == __file__
-    line_of_call = linecache.getline(__file__, ours[0].lineno)
+        call(*arguments)
+    [ours] = [w for w in caught if "no score" in str(w.message)]
+    assert "'none/kernel'" in str(ours.message)
+    assert ours.filename == __file__
+    return ours
+
+
+@pytest.mark.parametrize("way", [_prune, _compute, _callback, _gradually])
+def test_one_warning_points_at_the_line_that_called(line, way):
+    told = _told(way, _model(line))
+    line_of_call = linecache.getline(__file__, told.lineno)
     assert re.search(r"model.fit\(|synflow_tf\.\w+\(model", line_of_call)
 
 
@@ -72,11 +76,7 @@ def test_a_gradual_fit_of_tfmot_points_at_the_line_of_fit():
         _model(tf_keras), pruning_schedule=_third, rounds=1
     )
     model.compile("sgd", "mse")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        _fit(model, [tfmot.sparsity.keras.UpdatePruningStep()])
-    ours = [w for w in caught if "no score" in str(w.message)]
-    assert [w.filename for w in ours] == [__file__]
+    _told(_fit, model, [tfmot.sparsity.keras.UpdatePruningStep()])
 
 
 def test_findings_are_kept_by_masks_and_by_scores():
@@ -86,11 +86,10 @@ def test_findings_are_kept_by_masks_and_by_scores():
     (finding,) = masks.findings
     assert isinstance(finding, synflow_tf.Finding)
     assert finding[:2] == ("unscored", "none/kernel")
-    x = keras.Input((4,))
-    y = keras.layers.BatchNormalization(gamma_initializer="zeros")(x)
-    model = keras.Model(x, keras.layers.Dense(2)(y))
+    dead = keras.layers.BatchNormalization(gamma_initializer="zeros", name="bn")
+    model = linear.chain(keras, dead, keras.layers.Dense(2))
     (finding,) = synflow_tf.score(model).findings
-    assert finding[:2] == ("scale", "batch_normalization/gamma")
+    assert finding[:2] == ("scale", "bn/gamma")
 
 
 def test_a_second_fit_keeps_what_is_known_and_a_second_model_is_told_anew():

@@ -2,10 +2,12 @@
 
 import dataclasses
 import inspect
+import itertools
 import re
 
 import common
 import keras
+import linear
 import pytest
 
 import synflow_tf
@@ -59,25 +61,57 @@ def test_an_argument_is_described_once(name):
     assert ways and set(ways) <= set(takers)
 
 
+AMOUNTS = {
+    "sparsity": 0.5,
+    "compression": 2,
+    "schedule": max,
+    "keep_n_of_m": (2, 4),
+}
+# What an argument must be, and values that are not.
+BAD = {
+    "sparsity": ("a number in", [1.0, -0.1, float("nan"), "high"]),
+    "compression": ("a number >= 1", [0.5]),
+    "schedule": ("a schedule", [3]),
+    "keep_n_of_m": (
+        "two integers",
+        [(5, 4), (4, 4), (0, 4), (2,), 2, (1.5, 4), (True, 4), "2:4"],
+    ),
+    "rounds": ("an integer >= 1", [0, 1.5]),
+    "scorer": ("a `synflow_tf.scorers.Scorer`", ["synflow"]),
+    "scope": ("one of 'global', 'local'", ["layer"]),
+    "min_kept": ("an integer >= 0", [-1, 1.5, None]),
+    "on_unscored": ("one of 'error', 'keep'", ["drop"]),
+}
+
+
+def _received(arguments):
+    return ".*".join(f"{k}={re.escape(repr(v))}" for k, v in arguments.items())
+
+
 WRONG = [
-    ({"sparsity": 1.0}, "`sparsity`"),
-    ({"compression": 0.5}, "`compression`"),
-    ({"sparsity": 0.5, "compression": 2}, "Exactly one"),
-    ({}, "Exactly one"),
-    ({"schedule": 3}, "`schedule`"),
-    ({"keep_n_of_m": (5, 4)}, "`keep_n_of_m`"),
-    ({"sparsity": 0.5, "rounds": 0}, "`rounds`"),
-    ({"sparsity": 0.5, "scorer": "synflow"}, "`scorer`"),
-    ({"sparsity": 0.5, "scope": "layer"}, "`scope`"),
-    ({"sparsity": 0.5, "min_kept": -1}, "`min_kept`"),
-    ({"sparsity": 0.5, "on_unscored": "drop"}, "`on_unscored`"),
+    (
+        {**({} if name in AMOUNTS else {"sparsity": 0.5}), name: value},
+        f"`{name}` must be {must}.* Received: {_received({name: value})}",
+    )
+    for name, (must, values) in BAD.items()
+    for value in values
+]
+WRONG += [
+    (dict(two), f"Exactly one of .*`schedule`.*{_received(dict(two))}")
+    for two in ((), *itertools.combinations(AMOUNTS.items(), 2))
+]
+WRONG += [
+    (
+        {"keep_n_of_m": (2, 4), "min_kept": 1},
+        r"`min_kept` must be 0 where `keep_n_of_m`.*min_kept=1 .*=\(2, 4\)",
+    )
 ]
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG)
 def test_all_ways_refuse_the_same_with_the_same_words(arguments, message):
     model = synflow_tf.models.fc((8, 8, 1))
-    before = [w.numpy().tobytes() for w in model.weights]
+    before = common.state(model)
     errors = []
     for name, way in WAYS.items():
         given = () if name == "SynFlowPruning" else (model,)
@@ -86,25 +120,27 @@ def test_all_ways_refuse_the_same_with_the_same_words(arguments, message):
         # Of amounts, each way names its own.
         errors.append(str(caught.value).partition("Exactly one")[0])
     assert len(set(errors)) == 1
-    assert [w.numpy().tobytes() for w in model.weights] == before
+    assert common.state(model) == before
 
 
 def _with_a_cut():
     """A model of two kernels with scores, and one that no flow reaches."""
     keras.utils.set_random_seed(0)
-    x = keras.Input((4,))
-    y = keras.layers.Dense(6, name="a")(x)
-    cut = keras.layers.Lambda(lambda x: 0 * x)(y)
-    cut = keras.layers.Dense(6, name="cut")(cut)
-    y = keras.layers.Dense(3, name="b")(keras.layers.Add()([y, cut]))
-    model = keras.Model(x, y)
+
+    def call(x):
+        x = linear.dense(keras, 6, "a")(x)
+        cut = keras.layers.Lambda(lambda x: 0 * x)(x)
+        x = keras.layers.Add()([x, linear.dense(keras, 6, "cut")(cut)])
+        return linear.dense(keras, 3, "b")(x)
+
+    model = linear.functional(keras, call, (4,))
     model.compile("sgd", "mse")
     return model
 
 
 def _fit(model, callback):
     x, y = keras.ops.ones((8, 4)), keras.ops.ones((8, 3))
-    model.fit(x, y, 2, callbacks=[callback], verbose=0)
+    common.fit(model, x, y, callback, batch_size=2)
     return callback.masks
 
 

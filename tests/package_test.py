@@ -3,38 +3,22 @@
 import inspect
 import json
 import pathlib
-import subprocess
-import sys
 
+import common
 import pytest
 
 import synflow_tf
 
 ROOT = pathlib.Path(__file__).parent.parent
-PUBLIC = [
-    "Finding",
-    "Masks",
-    "Round",
-    "Scores",
-    "SynFlowPruning",
-    "TFLiteReport",
-    "Weight",
-    "compute_masks",
-    "datasets",
-    "export_tflite",
-    "models",
-    "prune",
-    "register_rule",
-    "schedules",
-    "score",
-    "scorers",
-]
+PUBLIC = (
+    "Finding Masks Round Scores SynFlowPruning TFLiteReport Weight "
+    "compute_masks datasets export_tflite models prune register_rule "
+    "schedules score scorers"
+).split()
 
 
 def _in_a_new_process(code):
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
-    )
+    done = common.python("-c", code)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -56,19 +40,6 @@ def test_every_public_name_is_documented_with_an_example_and_in_the_readme(
             assert section in public.__doc__, section
 
 
-def test_importing_changes_neither_the_environment_nor_tf_keras():
-    _in_a_new_process(
-        "import os, sys\n"
-        "import tensorflow as tf\n"
-        "before, keras = dict(os.environ), tf.keras.__name__\n"
-        "import synflow_tf\n"
-        "assert dict(os.environ) == before\n"
-        "assert tf.keras.__name__ == keras\n"
-        "assert 'tensorflow_model_optimization' not in sys.modules\n"
-        "assert 'tensorflow_datasets' not in sys.modules\n"
-    )
-
-
 # What a process looks like after Keras 3 was used, with the library or without.
 _STATE = """
 import json, os, sys
@@ -82,9 +53,7 @@ print(json.dumps([tf.keras.__version__, dict(os.environ)]))
 """
 
 
-def test_keras_3_and_the_environment_stay_where_tfmot_is_not_used(
-    monkeypatch,
-):
+def test_keras_3_and_the_environment_stay_where_tfmot_is_not_used(monkeypatch):
     monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
     use = "synflow_tf.prune(model, sparsity=0.5, rounds=1)"
     first, second, plain = (

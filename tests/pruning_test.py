@@ -6,6 +6,7 @@ import warnings
 
 import common
 import keras
+import linear
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,48 +16,9 @@ import synflow_tf
 from synflow_tf.graph import variables
 
 
-def _mlp(line, **kwargs):
-    return line.Sequential(
-        [
-            line.Input((6,)),
-            line.layers.Dense(5, name="a", **kwargs),
-            line.layers.Dense(4, name="b"),
-        ]
-    )
-
-
-def _state(model):
-    return [np.array(variables.value(v)) for v in model.weights]
-
-
-def _check_unchanged(model, before):
-    for old, new in zip(before, _state(model), strict=True):
-        np.testing.assert_array_equal(old.view(np.uint8), new.view(np.uint8))
-    for variable in model.weights:
-        assert variables.get_constraint(variable) is None
-
-
-@pytest.mark.parametrize("scope", ["global", "local"])
-def test_counts_are_exact_in_every_round_and_masks_are_nested(line, scope):
-    model = synflow_tf.models.conv((8, 8, 1), 10, line)
-    previous = None
-    for rounds in (1, 2, 5):
-        # A schedule of 5 rounds, stopped after 1, 2 and 5 of them.
-        schedule = synflow_tf.schedules.ExponentialSparsity(0.9, 0, 5, 1)
-        masks = synflow_tf.compute_masks(
-            model, schedule=schedule, rounds=rounds, scope=scope
-        )
-        density = schedule.density(rounds)
-        sizes = [mask.size for mask in masks.values()]
-        if scope == "global":
-            sizes = [sum(sizes)]
-        removed = sum(int((1 - density) * size) for size in sizes)
-        assert masks.kept == masks.size - removed
-        assert masks.history[-1].kept == masks.kept
-        assert len(masks.history) == rounds
-        if previous is not None:
-            common.assert_nested(masks, previous)
-        previous = masks
+def _mlp(line):
+    a, b = linear.dense(line, 5, "a"), linear.dense(line, 4, "b")
+    return linear.chain(line, a, b, shape=(6,))
 
 
 def test_the_local_scope_keeps_the_same_fraction_of_every_kernel(line):
@@ -74,21 +36,9 @@ def test_a_sparsity_and_its_compression_are_the_same():
 
 
 def test_a_sparsity_is_the_decimal_that_was_written():
-    layer = keras.layers.Dense(10)
-    model = keras.Sequential([keras.Input((10,)), layer])
+    model = linear.chain(keras, keras.layers.Dense(10), shape=(10,))
     masks = synflow_tf.compute_masks(model, sparsity=0.29, rounds=2)
     assert masks.kept == 71  # the double 0.29 times 100 is below 29
-
-
-def test_sparsity_0_removes_nothing(line):
-    masks = synflow_tf.compute_masks(_mlp(line), sparsity=0, rounds=2)
-    assert masks.sparsity == 0 and masks.compression == 1
-
-
-def test_the_same_call_gives_the_same_masks():
-    model = synflow_tf.models.conv((8, 8, 1))
-    first = synflow_tf.compute_masks(model, compression=50)
-    assert synflow_tf.compute_masks(model, compression=50) == first
 
 
 def test_both_lines_give_the_same_masks():
@@ -97,11 +47,11 @@ def test_both_lines_give_the_same_masks():
         for line in common.LINES
     ]
     models[1].set_weights(models[0].get_weights())
-    masks = [
+    one, other = (
         synflow_tf.compute_masks(model, compression=20, rounds=20)
         for model in models
-    ]
-    assert masks[0] == masks[1]
+    )
+    assert one == other
 
 
 def test_tfmots_schedule_drives_the_loop():
@@ -119,16 +69,6 @@ def test_a_round_is_traced_once():
     scorer = common.Counting()
     synflow_tf.compute_masks(_mlp(keras), sparsity=0.8, scorer=scorer)
     assert (scorer.calls, scorer.runs) == (1, 101)  # one for the flow
-
-
-def test_a_criterion_is_a_class_with_one_method():
-    model, scorer = _mlp(keras), common.Magnitude()
-    masks = synflow_tf.compute_masks(model, sparsity=0.5, scorer=scorer)
-    kernels = [np.abs(model.get_layer(n).get_weights()[0]) for n in "ab"]
-    threshold = np.sort(np.concatenate([k.ravel() for k in kernels]))[24]
-    for mask, kernel in zip(masks.values(), kernels, strict=True):
-        np.testing.assert_array_equal(mask, kernel > threshold)
-    assert np.isnan(masks.log10_flow)
 
 
 def test_one_shot_pruning_of_fc_at_100_collapses_and_says_so(line):
@@ -179,15 +119,9 @@ def test_vgg16_bn_keeps_exact_counts_and_every_kernel(compression):
 
 
 def test_prunable_selects_by_path_layer_pattern_class_and_predicate(line):
-    model = line.Sequential(
-        [
-            line.Input((6, 6, 1)),
-            line.layers.Conv2D(3, 3, name="conv_a"),
-            line.layers.Conv2D(3, 3, name="conv_b"),
-            line.layers.Flatten(name="flatten"),
-            line.layers.Dense(2, name="head"),
-        ]
-    )
+    convs = (line.layers.Conv2D(3, 3, name=f"conv_{x}") for x in "ab")
+    rest = line.layers.Flatten(), linear.dense(line, 2, "head")
+    model = linear.chain(line, *convs, *rest, shape=(6, 6, 1))
 
     def paths(prunable):
         return [w.path for w in variables.prunable_weights(model, prunable)]
@@ -212,23 +146,15 @@ def test_prunable_selects_by_path_layer_pattern_class_and_predicate(line):
 
 
 def test_nested_and_shared_layers_are_scored_once_by_a_readable_path(line):
+    dense, out = linear.dense(line, 4, "dense"), linear.dense(line, 4, "out")
+    inner = line.Sequential([line.Input((6,)), dense, out], name="inner")
+    shared, tail = linear.dense(line, 3, "dense"), linear.dense(line, 2, "tail")
 
-    def model():
-        inner = line.Sequential(
-            [
-                line.Input((6,)),
-                line.layers.Dense(4, name="dense"),
-                line.layers.Dense(4, name="out"),
-            ],
-            name="inner",
-        )
-        shared = line.layers.Dense(3, name="dense")
-        tail = line.layers.Dense(2, name="tail")
-        a, b = line.Input((6,)), line.Input((6,))
-        merged = line.layers.Add()([shared(inner(a)), shared(inner(b))])
-        return line.Model([a, b], [merged, tail(merged)])
+    def call(x, y):
+        merged = line.layers.Add()([shared(inner(x)), shared(inner(y))])
+        return [merged, tail(merged)]
 
-    scores = synflow_tf.score(model())
+    scores = synflow_tf.score(linear.functional(line, call, (6,), (6,)))
     chain = ["inner/dense/kernel", "inner/out/kernel", "dense/kernel"]
     assert len(scores) == 4 and set(chain) <= set(scores)
     # All flow passes the shared chain, half of it in each of two calls.
@@ -237,124 +163,56 @@ def test_nested_and_shared_layers_are_scored_once_by_a_readable_path(line):
 
 
 def test_a_model_called_on_a_dict_of_inputs_is_read_in_the_right_order(line):
-    wide = line.Input((5,), name="wide")
-    narrow = line.Input((2,), name="narrow")
-    inner = line.Model(
-        {"wide": wide, "narrow": narrow},
-        line.layers.Concatenate()(
-            [
-                line.layers.Dense(3, name="w")(wide),
-                line.layers.Dense(3, name="n")(narrow),
-            ]
-        ),
-        name="inner",
+    wide, narrow = line.Input((5,)), line.Input((2,))
+    ways = [
+        linear.dense(line, 3, name)(x)
+        for name, x in (("w", wide), ("n", narrow))
+    ]
+    merged = line.layers.Concatenate()(ways)
+    inner = line.Model({"wide": wide, "narrow": narrow}, merged, name="inner")
+    outer = linear.functional(
+        line, lambda x, y: inner({"wide": y, "narrow": x}), (2,), (5,)
     )
-    x, y = line.Input((2,)), line.Input((5,))
-    outer = line.Model([x, y], inner({"wide": y, "narrow": x}))
     scores = synflow_tf.score(outer)
     assert scores["inner/w/kernel"].shape == (5, 3)
     assert scores["inner/n/kernel"].shape == (2, 3)
 
 
-def test_paths_and_masks_survive_saving_and_loading(line, tmp_path):
-    model = synflow_tf.models.conv((8, 8, 1), 10, line)
-    masks = synflow_tf.prune(model, compression=10, rounds=10)
-    model.save(tmp_path / "model.keras")
-    loaded = line.models.load_model(tmp_path / "model.keras")
-    assert synflow_tf.Masks.from_model(loaded) == masks
-    masks.enforce(loaded)
-
-
-def test_scoring_leaves_every_variable_as_it_was(line):
-    model = synflow_tf.models.vgg11_bn((8, 8, 3), 10, line)
-    before = _state(model)
-    synflow_tf.score(model)
-    synflow_tf.compute_masks(model, compression=10, rounds=3)
-    _check_unchanged(model, before)
-
-
 def test_a_layer_that_raises_half_way_leaves_every_variable_as_it_was(line):
+    strange = linear.custom(line, lambda me, x: x, name="strange")
 
-    class Strange(line.layers.Layer):
-        def call(self, x):
-            return x
-
-    @synflow_tf.register_rule(Strange)
+    @synflow_tf.register_rule(type(strange))
     def _rule(layer, weights, x):
         raise RuntimeError("half way")
 
-    model = line.Sequential(
-        [
-            line.Input((6,)),
-            line.layers.Dense(5),
-            Strange(name="strange"),
-            line.layers.Dense(4),
-        ]
-    )
-    before = _state(model)
-    for call in (synflow_tf.score, synflow_tf.prune):
+    a, b = linear.dense(line, 5, "a"), linear.dense(line, 4, "b")
+    model = linear.chain(line, a, strange, b)
+    before = common.state(model)
+    for call in (
+        synflow_tf.score,
+        functools.partial(synflow_tf.prune, sparsity=0.5),
+    ):
         with pytest.raises(ValueError, match="'strange'"):
-            call(
-                model, **({} if call is synflow_tf.score else {"sparsity": 0.5})
-            )
-    _check_unchanged(model, before)
-
-
-_HALF = {"sparsity": 0.5}
+            call(model)
+    assert common.state(model) == before
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "prunable, error, message",
     [
-        ({"sparsity": 1.0}, r"`sparsity` must .* Received.*1\.0"),
-        ({"sparsity": -0.1}, r"`sparsity` must .*-0\.1"),
-        ({"sparsity": float("nan")}, "`sparsity` must .*nan"),
-        ({"sparsity": "high"}, "`sparsity` must .*'high'"),
-        ({"compression": 0.5}, r"`compression` must .*0\.5"),
-        ({}, "Exactly one of .*`schedule`"),
-        ({**_HALF, "compression": 2}, "Exactly one of"),
-        ({**_HALF, "rounds": 0}, "`rounds` must .*rounds=0"),
-        ({**_HALF, "rounds": 1.5}, "`rounds` must"),
-        ({**_HALF, "scope": "all"}, "'global', 'local'"),
-        (
-            {**_HALF, "prunable": "nowhere"},
-            "`prunable` must select .*'nowhere'.*'a/kernel'",
-        ),
-        (
-            {**_HALF, "prunable": tf_keras.layers.Dense},
-            "model's own Keras line",
-        ),
+        ("nowhere", ValueError, "must select .*'nowhere'.*'a/kernel'"),
+        (tf_keras.layers.Dense, ValueError, ".*model's own Keras line"),
+        ([3], TypeError, ".*Received"),
     ],
 )
-def test_bad_arguments_are_refused_and_the_model_is_as_it_was(
-    arguments, message
+def test_what_selects_nothing_is_refused_and_the_model_is_as_it_was(
+    prunable, error, message
 ):
     model = _mlp(keras)
-    before = _state(model)
-    with pytest.raises(ValueError, match=message):
-        synflow_tf.prune(model, **arguments)
-    _check_unchanged(model, before)
-
-
-@pytest.mark.parametrize(
-    "name, bad, message",
-    [("scorer", "synflow", ".*'synflow'"), ("prunable", [3], ".*Received")],
-)
-def test_an_argument_of_the_wrong_type_is_refused(name, bad, message):
-    with pytest.raises(TypeError, match=f"Argument `{name}`{message}"):
-        synflow_tf.prune(_mlp(keras), 0.5, **{name: bad})
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_weight_that_is_not_finite_is_named(line, value):
-    model = _mlp(line)
-    kernel, bias = model.get_layer("b").get_weights()
-    kernel[1, 2] = value
-    model.get_layer("b").set_weights([kernel, bias])
-    before = _state(model)
-    with pytest.raises(ValueError, match="'b/kernel'.*NaN or infinite"):
-        synflow_tf.prune(model, sparsity=0.5)
-    _check_unchanged(model, before)
+    before = common.state(model)
+    with pytest.raises(error, match=f"Argument `prunable` {message}"):
+        synflow_tf.prune(model, sparsity=0.5, prunable=prunable)
+    assert common.state(model) == before
 
 
 def test_a_model_that_is_not_built_is_refused(line):
@@ -364,7 +222,7 @@ def test_a_model_that_is_not_built_is_refused(line):
 
 
 def test_a_model_without_prunable_weights_is_refused(line):
-    model = line.Sequential([line.Input((4,)), line.layers.ReLU()])
+    model = linear.chain(line, line.layers.ReLU())
     with pytest.raises(ValueError, match="must select at least one weight"):
         synflow_tf.prune(model, sparsity=0.5)
 
@@ -376,29 +234,21 @@ def test_what_is_no_model_is_refused(thing):
 
 
 def test_a_layer_of_the_other_line_in_a_model_is_named():
-    class Net(tf_keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.own = tf_keras.layers.Dense(4)
-            self.stranger = keras.layers.Dense(3, name="stranger")
-
-        def call(self, x):
-            return self.stranger(self.own(x))
-
-    model = Net()
-    model(np.ones((1, 4), np.float32))
+    model = linear.net(
+        tf_keras,
+        lambda self, x: self.stranger(self.own(x)),
+        np.ones((1, 4), np.float32),
+        own=tf_keras.layers.Dense(4),
+        stranger=keras.layers.Dense(3, name="stranger"),
+    )
     with pytest.raises(TypeError, match="keras layer 'stranger'"):
         synflow_tf.prune(model, sparsity=0.5)
 
 
 def test_an_open_size_needs_inputs(line):
-    model = line.Sequential(
-        [
-            line.Input((None, None, 3)),
-            line.layers.Conv2D(4, 3, padding="same"),
-            line.layers.GlobalAveragePooling2D(),
-        ]
-    )
+    conv = line.layers.Conv2D(4, 3, padding="same")
+    pool = line.layers.GlobalAveragePooling2D()
+    model = linear.chain(line, conv, pool, shape=(None, None, 3))
     with pytest.raises(
         ValueError, match="a size of its input open.*None.*`inputs=`"
     ):
@@ -411,10 +261,11 @@ def test_an_open_size_needs_inputs(line):
 
 
 def test_flow_beyond_the_dtype_is_an_error_without_rescaling():
-    layers = [keras.layers.Dense(100) for _ in range(20)]
-    model = keras.Sequential([keras.Input((100,)), *layers])
-    for layer in layers:
-        layer.kernel.assign(np.full((100, 100), 50.0))
+    fifty = keras.initializers.Constant(50)
+    layers = [
+        keras.layers.Dense(100, kernel_initializer=fifty) for _ in range(20)
+    ]
+    model = linear.chain(keras, *layers, shape=(100,))
     # 100 inputs, each of 20 layers multiplies by 100 x 50.
     expected = np.log10(100.0) + 20 * np.log10(100 * 50.0)
     for dtype, tolerance in (("float32", 1e-6), ("float64", 1e-12)):
@@ -432,8 +283,7 @@ def test_float32_and_float64_agree_in_one_round():
         synflow_tf.score(model, scorer=synflow_tf.scorers.SynFlow(dtype=dtype))
         for dtype in ("float32", "float64")
     ]
-    for path in scores[0]:
-        np.testing.assert_allclose(scores[0][path], scores[1][path], rtol=1e-5)
+    linear.assert_close(scores[0], dict(scores[1]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kwargs", [{"variant": "x"}, {"dtype": "float16"}])

@@ -1,9 +1,8 @@
 """Schedules against their equations and against tfmot's contract."""
 
 import fractions
-import subprocess
-import sys
 
+import common
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -110,16 +109,12 @@ def test_arguments_out_of_range_are_refused(cls, name, bad):
 
 @ALL
 def test_the_config_is_inverse_and_loads_in_both_lines(cls, line):
-    schedule = cls(0.75, begin_step=3, end_step=30, frequency=2)
+    arguments = {"begin_step": 3, "end_step": 30, "frequency": 2}
+    schedule = cls(0.75, **arguments)
     config = schedule.get_config()
     assert config == {
         "class_name": f"synflow_tf>{cls.__name__}",
-        "config": {
-            "final_sparsity": 0.75,
-            "begin_step": 3,
-            "end_step": 30,
-            "frequency": 2,
-        },
+        "config": {"final_sparsity": 0.75, **arguments},
     }
     assert cls.from_config(config).get_config() == config
     assert cls.from_config(config["config"]).get_config() == config
@@ -147,8 +142,8 @@ assert not isinstance(3, base)
 def test_a_schedule_is_one_of_tfmots_whichever_is_imported_first(tfmot_first):
     first = "import tensorflow_model_optimization" if tfmot_first else ""
     code = _ISINSTANCE.format(first=first, imported=tfmot_first)
-    done = subprocess.run([sys.executable, "-c", code])
-    assert done.returncode == 0
+    done = common.python("-c", code)
+    assert done.returncode == 0, done.stderr
 
 
 def test_tfmots_schedules_say_how_much_to_prune():

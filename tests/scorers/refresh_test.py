@@ -1,5 +1,7 @@
 """A traced round sees what training has changed since, of any weight."""
 
+import common
+import linear
 import numpy as np
 import pytest
 
@@ -12,15 +14,9 @@ STEPS = 3
 def _model(line):
     """Kernels that are pruned, and scales of batch normalization that train."""
     line.utils.set_random_seed(0)
-    layers = line.layers
-    model = line.Sequential(
-        [
-            line.Input((5,)),
-            layers.Dense(6, name="a"),
-            layers.BatchNormalization(name="scale"),
-            layers.Dense(4, name="b"),
-        ]
-    )
+    a, b = linear.dense(line, 6, "a"), linear.dense(line, 4, "b")
+    scale = line.layers.BatchNormalization(name="scale")
+    model = linear.chain(line, a, scale, b, shape=(5,))
     model.compile(line.optimizers.SGD(0.5), "mse")
     return model
 
@@ -58,6 +54,6 @@ def test_later_events_score_with_the_weights_of_their_moment(line, prunable):
         on_train_batch_begin=lambda batch, logs: seen.append(callback.masks)
     )
     x, y = rng.normal(size=(2, 4 * STEPS, 5)).astype("float32")
-    model.fit(x, y[:, :4], 4, verbose=0, callbacks=[Watch(), callback, look])
+    common.fit(model, x, y[:, :4], Watch(), callback, look)
     assert seen[1:] == expected[1:]
     assert [masks.kept < masks.size for masks in seen] == [False, True, True]

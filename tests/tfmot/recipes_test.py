@@ -3,6 +3,7 @@
 The recipes of README.md, on scikit-learn's handwritten digits.
 """
 
+import common
 import numpy as np
 import pytest
 import sklearn.datasets
@@ -80,16 +81,20 @@ def _count(removed):
 
 
 def _clustered(model, digits, preserve_sparsity=True):
+    centroids = tfmot.clustering.keras.CentroidInitialization.KMEANS_PLUS_PLUS
     model = cluster.cluster_weights(
         _copy(model),
         number_of_clusters=CLUSTERS,
-        cluster_centroids_init=(
-            tfmot.clustering.keras.CentroidInitialization.KMEANS_PLUS_PLUS
-        ),
+        cluster_centroids_init=centroids,
         preserve_sparsity=preserve_sparsity,
     )
     _compile(model).fit(*digits, epochs=1, verbose=0)
     return tfmot.clustering.keras.strip_clustering(model)
+
+
+@pytest.fixture(name="clustered", scope="module")
+def _clustered_once(trained, digits):
+    return _clustered(trained, digits)
 
 
 def _quantized(model, digits, scheme=None):
@@ -104,6 +109,14 @@ def _accuracy(model, digits):
     return _compile(model).evaluate(*digits, verbose=0)[1]
 
 
+def _check_clusters(model, removed, digits):
+    """Checks that a model has few values, all zeros, and what it learned."""
+    after = _removed(model)
+    assert all(np.all(b <= a) for b, a in zip(removed, after, strict=True))
+    assert all(len(np.unique(k)) <= CLUSTERS for k in _kernels(model))
+    assert _accuracy(model, digits) > 0.8
+
+
 def test_the_stripped_model_is_as_sparse_as_asked_for(trained, digits):
     removed = _removed(trained)
     size = sum(r.size for r in removed)
@@ -111,13 +124,11 @@ def test_the_stripped_model_is_as_sparse_as_asked_for(trained, digits):
     assert _accuracy(trained, digits) > 0.8
 
 
-def test_clustering_that_preserves_sparsity_keeps_every_zero(trained, digits):
+def test_clustering_that_preserves_sparsity_keeps_every_zero(
+    trained, clustered, digits
+):
     before = _removed(trained)
-    clustered = _clustered(trained, digits)
-    after = _removed(clustered)
-    assert all(np.all(b <= a) for b, a in zip(before, after, strict=True))
-    assert all(len(np.unique(k)) <= CLUSTERS for k in _kernels(clustered))
-    assert _accuracy(clustered, digits) > 0.8
+    _check_clusters(clustered, before, digits)
     without = _removed(_clustered(trained, digits, preserve_sparsity=False))
     assert _count(without) < _count(before) / 2
 
@@ -130,7 +141,7 @@ def test_quantization_aware_training_that_preserves_pruning_keeps_every_zero(
         trained, digits, COMBINE.Default8BitPrunePreserveQuantizeScheme()
     )
     after = _removed(quantized)
-    assert all(np.array_equal(b, a) for b, a in zip(before, after, strict=True))
+    common.assert_equal(before, after)
     assert _accuracy(quantized, digits) > 0.8
     assert _zeros_of_file(quantized, tmp_path) >= _count(before)
     plain = _removed(_quantized(trained, digits))
@@ -138,18 +149,14 @@ def test_quantization_aware_training_that_preserves_pruning_keeps_every_zero(
 
 
 def test_clustering_and_quantization_together_keep_every_zero(
-    trained, digits, tmp_path
+    trained, clustered, digits, tmp_path
 ):
     before = _removed(trained)
-    clustered = _clustered(trained, digits)
     scheme = COMBINE.Default8BitClusterPreserveQuantizeScheme(
         preserve_sparsity=True
     )
     quantized = _quantized(clustered, digits, scheme)
-    after = _removed(quantized)
-    assert all(np.all(b <= a) for b, a in zip(before, after, strict=True))
-    assert all(len(np.unique(k)) <= CLUSTERS for k in _kernels(quantized))
-    assert _accuracy(quantized, digits) > 0.8
+    _check_clusters(quantized, before, digits)
     assert _zeros_of_file(quantized, tmp_path) >= _count(before)
 
 
@@ -169,11 +176,3 @@ def _zeros_of_file(model, folder):
     found = [values for values in found if values.size in sizes]
     assert len(found) == 3
     return sum(int(np.sum(values == 0)) for values in found)
-
-
-def test_a_stripped_model_trained_further_keeps_every_zero(trained, digits):
-    model = synflow_tf.Masks.from_model(trained).enforce(_copy(trained))
-    before = _removed(model)
-    _compile(model).fit(*digits, epochs=1, verbose=0)
-    after = _removed(model)
-    assert all(np.array_equal(b, a) for b, a in zip(before, after, strict=True))

@@ -7,38 +7,18 @@ import tf_keras
 import synflow_tf
 from synflow_tf import schedules
 
-CLASSES = [schedules.ExponentialSparsity, schedules.LinearSparsity]
-ALL = pytest.mark.parametrize("cls", CLASSES)
 
-
-@ALL
-def test_a_config_loads_as_tfmots_wrapper_loads_it(cls):
-    schedule = cls(0.75, 10, 20, 5)
-    loaded = tf_keras.utils.legacy.deserialize_keras_object(
-        schedule.get_config(), custom_objects={}
-    )
-    assert type(loaded) is cls
-    assert vars(loaded) == vars(schedule)
-
-
-@pytest.fixture(name="data", scope="module")
-def _data():
-    rng = np.random.default_rng(0)
-    x = rng.random((32, 6)).astype("float32")
-    return x, rng.random((32, 4)).astype("float32")
-
-
-@ALL
+@pytest.mark.parametrize(
+    "cls", [schedules.ExponentialSparsity, schedules.LinearSparsity]
+)
 @pytest.mark.parametrize("suffix", [".h5", ".keras", ""])
 def test_magnitude_pruning_follows_our_schedule_and_goes_on_after_loading(
-    cls, suffix, data, tmp_path
+    cls, suffix, tmp_path
 ):
     import tensorflow_model_optimization as tfmot
 
-    model = tf_keras.Sequential(
-        [tf_keras.Input((6,)), tf_keras.layers.Dense(10, name="a")]
-    )
-    model.add(tf_keras.layers.Dense(4, name="b"))
+    layers = tf_keras.layers.Dense(10), tf_keras.layers.Dense(4)
+    model = tf_keras.Sequential([tf_keras.Input((6,)), *layers])
     schedule = cls(0.9, begin_step=0, end_step=10, frequency=1)
     wrapped = tfmot.sparsity.keras.prune_low_magnitude(model, schedule)
     wrapped.compile("sgd", "mse")
@@ -53,6 +33,8 @@ def test_magnitude_pruning_follows_our_schedule_and_goes_on_after_loading(
         # tfmot rounds what is kept, in float32.
         return [n - round(float(schedule.density(step)) * n) for n in (60, 40)]
 
+    rng = np.random.default_rng(0)
+    data = rng.random((32, 6)), rng.random((32, 4))
     wrapped.fit(*data, batch_size=8, callbacks=[step], verbose=0)
     assert removed(wrapped) == expected(4)
     path = str(tmp_path / f"model{suffix}")
