@@ -5,7 +5,6 @@ import sys
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 import tf_keras
 from hypothesis import strategies as st
@@ -15,10 +14,6 @@ import synflow_tf
 from synflow_tf.graph import variables
 
 LINES = (keras, tf_keras)
-# For tests of what the lines share: in `make test` for one of them only.
-ONE = pytest.mark.parametrize(
-    "line", [keras, pytest.param(tf_keras, marks=pytest.mark.slow)]
-)
 
 # What TensorFlow calls an operation of `keras.ops`.
 _NAMES = {

@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items):
         params = item.callspec.params if hasattr(item, "callspec") else {}
         if "line" in params and item.get_closest_marker("in_turn"):
             parts = re.split(r"[][-]", item.name)
-            parts.remove(params["line"].__name__)
+            parts.remove(getattr(params["line"], "__name__", params["line"]))
             twins[(item.path, *parts)].append(item)
     for turn, pair in enumerate(twins.values()):
         left_out = [m.name for item in pair for m in item.iter_markers()]

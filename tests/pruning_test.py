@@ -15,6 +15,8 @@ import tf_keras
 import synflow_tf
 from synflow_tf.graph import variables
 
+pytestmark = pytest.mark.in_turn
+
 
 def _mlp(line):
     a, b = linear.dense(line, 5, "a"), linear.dense(line, 4, "b")
@@ -101,13 +103,8 @@ def test_a_chain_reaches_the_maximal_critical_compression(make):
     assert np.isfinite(masks.log10_flow)
 
 
-@pytest.mark.parametrize(
-    "compression",
-    [
-        *(pytest.param(c, marks=pytest.mark.slow) for c in (10, 100, 1000)),
-        10_000,
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("compression", [10, 100, 1000, 10_000])
 def test_vgg16_bn_keeps_exact_counts_and_every_kernel(compression):
     keras.utils.set_random_seed(0)
     model = synflow_tf.models.vgg16_bn()

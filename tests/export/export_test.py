@@ -17,6 +17,8 @@ from tensorflow.lite.tools import flatbuffer_utils
 import synflow_tf
 from synflow_tf.export import tflite
 
+pytestmark = pytest.mark.in_turn
+
 
 @pytest.fixture(name="path")
 def _path(tmp_path):

@@ -13,6 +13,8 @@ from golden import reduce
 
 from synflow_tf import models
 
+pytestmark = pytest.mark.in_turn
+
 # Trainable parameters of the authors' PyTorch models at commit 9dfa57a (input
 # 32x32x3; fc and conv 28x28x1) for 10 and for 100 classes: numel of all
 # parameters, without the `shortcut.weight` of their Identity2d, which they do

@@ -18,6 +18,8 @@ import synflow_tf
 from synflow_tf.graph import variables
 from synflow_tf.rounds import constraints
 
+pytestmark = pytest.mark.in_turn
+
 
 def _layers(line):
     """Layers that take 2 of 4, by the kind of their model."""
