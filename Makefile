@@ -4,6 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
+# Each process of the tests has a core, and threads would only wait for it.
+test test-all: export TF_NUM_INTRAOP_THREADS ?= 1
+test test-all: export TF_NUM_INTEROP_THREADS ?= 1
+
 .PHONY: test test-all lint demo clean
 
 # Lints, then tests all but what is marked slow.

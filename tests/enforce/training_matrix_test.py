@@ -101,12 +101,12 @@ def _watch(line, check):
 def _cases():
     """All combinations; for time, most are marked slow.
 
-    `make test` takes every third pair of an optimizer and a mode, and by turns
-    a line and an order.
+    `make test` takes every seventh pair of an optimizer and a mode, and so each
+    of them; and by turns a line and an order.
     """
     pairs = list(itertools.product(OPTIMIZERS, MODES))
     turns = [(keras, True), (keras, False), (tf_keras, False), (tf_keras, True)]
-    quick = set(zip(pairs[::3], itertools.cycle(turns), strict=False))
+    quick = set(zip(pairs[::7], itertools.cycle(turns), strict=False))
     for pair, turn in itertools.product(pairs, turns):
         marks = () if (pair, turn) in quick else pytest.mark.slow
         yield pytest.param(*pair, *turn, marks=marks)

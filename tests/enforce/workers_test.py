@@ -364,7 +364,8 @@ def test_a_worker_fails_soon_if_the_other_is_killed_in_training(
     _check_killed(processes, victim, record_property)
 
 
-@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
 @BOTH
 def test_a_worker_fails_soon_if_the_other_is_killed_before_enforcing(
     scenario, line, victim, record_property

@@ -9,6 +9,8 @@ import tf_keras
 
 import synflow_tf
 
+pytestmark = pytest.mark.in_turn
+
 
 def _block(line, depth=1):
     """A layer that holds a layer that holds ... two Dense layers."""

@@ -28,7 +28,7 @@ from synflow_tf.graph import variables
 ROOT = pathlib.Path(__file__).parents[2]
 
 # The networks that `make test` builds; all others are slow.
-_QUICK = {keras: {"EfficientNetB0", "ResNet50"}, tf_keras: {"ResNet50"}}
+_QUICK = {keras: {"EfficientNetB0"}, tf_keras: {"ResNet50"}}
 _USUAL = ["ResNet50", "MobileNetV2", "EfficientNetB0", "DenseNet121"]
 USUAL = pytest.mark.parametrize("name", _USUAL)
 
@@ -220,11 +220,8 @@ def test_empty_kernels_are_reported_with_the_path_beside(
         assert f"All weights of {len(empty)} of {len(masks)} kernels" in told[0]
 
 
-@pytest.mark.in_turn
-@pytest.mark.parametrize(
-    "name",
-    ["MobileNetV2", pytest.param("ResNet50", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_rescaling_changes_no_bit_of_masks_and_scores(line, name):
     model = _build(line, name, 32)

@@ -31,10 +31,11 @@ def _rescaling():
     return mock.patch.multiple(rescaling, _BITS=0, _KERNELS=kernels)
 
 
-def _cases():
+def _cases(every=1):
     """Parametrizes a test by the entries of the table, and both lines.
 
-    An entry is slow in one of the lines, in each in turn.
+    An entry is slow in one of the lines, in each in turn; and in both, unless
+    it is one of `every` so many.
     """
     cases = []
     for number, (name, entry) in enumerate(conformance.TABLE.items()):
@@ -43,7 +44,7 @@ def _cases():
             marks = ()
             if line in skip:
                 marks = pytest.mark.skip(reason=skip[line])
-            elif not skip and number % 2 != turn:
+            elif number % every or (not skip and number % 2 != turn):
                 marks = pytest.mark.slow
             cases.append(pytest.param(name, line, marks=marks))
     # The scope puts the tests of one model in a row: they share its results.
@@ -177,7 +178,7 @@ def test_scoring_leaves_the_model_as_it_was(name, line):
         assert variables.get_constraint(variable) is None
 
 
-@_cases()
+@_cases(every=3)
 def test_rescaling_changes_no_mask(name, line):
     _, masks = _pruned(name, line)
     expected = _computed(name, line).masks
@@ -186,7 +187,7 @@ def test_rescaling_changes_no_mask(name, line):
     common.assert_equal(masks.values(), expected.values())
 
 
-@_cases()
+@_cases(every=3)
 def test_removed_weights_stay_zero_in_training(name, line):
     model, before = _trained(name, line)
     _, masks = _pruned(name, line)
@@ -200,7 +201,7 @@ def test_removed_weights_stay_zero_in_training(name, line):
     assert trained > masks.kept / 4
 
 
-@_cases()
+@_cases(every=3)
 def test_masks_survive_saving_and_loading(name, line, tmp_path):
     model, _ = _trained(name, line)
     _, masks = _pruned(name, line)

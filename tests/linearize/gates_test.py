@@ -9,6 +9,8 @@ import pytest
 
 import synflow_tf
 
+pytestmark = pytest.mark.in_turn
+
 _T, _D, _K = 3, 4, 2  # Steps, width, size of the queries, keys and values.
 
 

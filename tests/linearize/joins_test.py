@@ -12,6 +12,8 @@ import tf_keras
 
 import synflow_tf
 
+pytestmark = pytest.mark.in_turn
+
 _C = np.array([0.5, -2.0, 3.0, -1.5], np.float32)
 _COLUMN = _C[:, None]
 _WIDE = np.linspace(-1, 1, 24, dtype=np.float32).reshape(1, 2, 3, 4)

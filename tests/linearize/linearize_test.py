@@ -10,6 +10,8 @@ import tensorflow as tf
 import synflow_tf
 from synflow_tf.graph import variables
 
+pytestmark = pytest.mark.in_turn
+
 _ROW, _IMAGE, _VOLUME = (9, 3), (8, 7, 3), (4, 6, 5, 3)
 # name: input shape without batch, what makes the layer.
 WEIGHTED = {

@@ -152,15 +152,10 @@ def _removed_by_wrappers(model):
             if make is not _recurrent or mode not in ("jit", "all")
         ],
         [
-            (_conv, "plain", "float32"),
-            (_conv, "jit", "float32"),
-            (_conv, "steps", "float32"),
-            (_conv, "all", "mixed_float16"),
             (_sequential, "plain", "float32"),
-            (_shared, "all", "mixed_float16"),
+            (_shared, "jit", "float32"),
             (_nested, "steps", "mixed_float16"),
-            (_recurrent, "steps", "mixed_float16"),
-            (_efficient, "all", "mixed_float16"),
+            (_conv, "all", "mixed_float16"),
         ],
     ),
 )
@@ -351,10 +346,8 @@ def test_files_go_on_with_the_same_masks_in_a_process_without_us(
         [(make, suffix) for make in MODELS for suffix in SUFFIXES],
         [
             (_conv, ".h5"),
-            (_conv, ".keras"),
             (_conv, ""),
-            (_recurrent, ".h5"),
-            (_efficient, ".keras"),
+            (_recurrent, ".keras"),
         ],
     ),
 )
