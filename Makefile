@@ -12,10 +12,10 @@ test test-all: export TF_NUM_INTEROP_THREADS ?= 1
 
 # Lints, then tests all but what is marked slow.
 test: lint
-	$(BIN)/python -m pytest -q -n auto -m "not slow"
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
 
 test-all: lint
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

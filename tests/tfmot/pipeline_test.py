@@ -154,8 +154,8 @@ def _removed_by_wrappers(model):
         [
             (_sequential, "plain", "float32"),
             (_shared, "jit", "float32"),
-            (_nested, "steps", "mixed_float16"),
-            (_conv, "all", "mixed_float16"),
+            (_conv, "steps", "float32"),
+            (_nested, "all", "mixed_float16"),
         ],
     ),
 )
