@@ -12,8 +12,9 @@ test test-all: export TF_NUM_INTEROP_THREADS ?= 1
 
 # Lints, then tests all but what is marked slow.
 test: lint
-	$(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -q -n auto -m "not slow"
 
+# Of the largest networks two at once need too much memory: one file, one process.
 test-all: lint
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
