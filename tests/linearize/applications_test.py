@@ -23,7 +23,6 @@ import tf_keras
 
 import synflow_tf
 from synflow_tf import linearize
-from synflow_tf.graph import variables
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -76,10 +75,6 @@ def _memory():
     for line in common.LINES:
         line.backend.clear_session()
     gc.collect()
-
-
-def _state(model):
-    return [np.array(variables.value(v)).tobytes() for v in model.weights]
 
 
 def _kept(size, compression):
@@ -141,7 +136,7 @@ def _flat(tensors):
 
 def _check(model):
     """Prunes 10 and 100 times, and checks what holds for every network."""
-    before = _state(model)
+    before = common.state(model)
     scorer = _Watching()
 
     def schedule(step):
@@ -166,7 +161,7 @@ def _check(model):
         assert masks.history[rounds - 1].kept == kept[rounds]
     assert masks.kept == sum(int(mask.sum()) for mask in masks.values())
     assert masks.kept == _kept(masks.size, 100)
-    unchanged = _state(model) == before  # many bytes to print
+    unchanged = common.state(model) == before  # many bytes to print
     assert unchanged
 
 
